@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT
+ * module: a PKCS#11 library, loaded and initialised.
+ *
+ * Several are open at once. A soft HSM gets a private copy of its library image, so
+ * that SoftHSM, a singleton, can be there more than once; each copy reads its own
+ * settings. Sessions hold a reference: a module closed under them answers KFR_CLOSED.
+ */
+#ifndef KF_PKCS11_MODULE_H
+#define KF_PKCS11_MODULE_H
+
+#include "base/error.h"
+
+#include <p11-kit/pkcs11.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+struct kf_module;
+
+struct kf_setting {
+    const char *name;
+    const char *value; /* NULL: unset while the module initialises */
+};
+
+struct kf_module_options {
+    bool private_copy;                  /* load a copy of the image, not the image */
+    const struct kf_setting *env;       /* environment around dlopen and C_Initialize only */
+    size_t env_count;
+    const char *init_args;              /* pReserved of C_Initialize as a string (NSS), or NULL */
+};
+
+/* Loads path and calls C_Initialize. A module already initialised by someone else in
+ * this process (CKR_CRYPTOKI_ALREADY_INITIALIZED) is refused: its settings are not ours. */
+kf_rv kf_module_open(const char *path, const struct kf_module_options *options,
+                     struct kf_module **out, struct kf_error *err);
+
+struct kf_module *kf_module_ref(struct kf_module *module);
+/* Gives a reference back; the last one closes and unloads. NULL is fine. */
+void kf_module_unref(struct kf_module *module);
+
+/* C_Finalize now, whoever still holds a reference. Closing twice is fine. */
+void kf_module_close(struct kf_module *module);
+bool kf_module_is_open(const struct kf_module *module);
+
+/* The functions; NULL when the module is closed. A module may leave a pointer of its
+ * list NULL: use KF_CALL, which answers CKR_FUNCTION_NOT_SUPPORTED. */
+CK_FUNCTION_LIST *kf_module_functions(const struct kf_module *module);
+#define KF_CALL(module, function, ...)                                                     \
+    (!kf_module_functions(module)             ? (CK_RV)KFR_CLOSED                          \
+     : !kf_module_functions(module)->function ? (CK_RV)CKR_FUNCTION_NOT_SUPPORTED          \
+                                              : kf_module_functions(module)->function(__VA_ARGS__))
+
+const char *kf_module_path(const struct kf_module *module);
+/* The value of one of the options' env at opening; NULL when it was not among them. */
+const char *kf_module_env(const struct kf_module *module, const char *name);
+const CK_INFO *kf_module_info(const struct kf_module *module);
+/* A symbol of the module's own image (vendor extensions), or NULL. */
+void *kf_module_symbol(const struct kf_module *module, const char *name);
+
+/* Fills err from a CK_RV of `call`: name, hint for the well known ones. Returns rv. */
+kf_rv kf_module_fail(struct kf_error *err, CK_RV rv, const char *call, const char *format,
+                     ...) __attribute__((format(printf, 4, 5)));
+
+#endif
