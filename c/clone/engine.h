@@ -59,11 +59,17 @@ struct kf_engine {
     kf_rv (*stage)(void *state, const struct kf_sealed *sealed,
                    const struct kf_attributes *changes, struct kf_error *err);
     /* planted has room for as many as were staged, in that order. `remove` are handles of
-     * this session. An rv of 0 with single planted[].rv not 0 is a partial success. */
+     * this session; they go only when every staged object is in and checked, whatever the
+     * mode. An rv of 0 with single planted[].rv not 0 is a partial success, and nothing
+     * was removed. An rv not 0: nothing was planted, except where planted[].rv is 0 all
+     * the same (all are in, but an old object would not go). Nothing is staged after. */
     kf_rv (*commit)(void *state, enum kf_commit mode, const CK_OBJECT_HANDLE *remove,
                     size_t remove_count, struct kf_planted *planted, struct kf_error *err);
     void (*abort)(void *state);
 };
+
+extern const struct kf_engine kf_engine_softhsm; /* engine_softhsm.c */
+extern const struct kf_engine kf_engine_wrap;    /* engine_wrap.c */
 
 /* All engines, best first; NULL at the end. */
 extern const struct kf_engine *const kf_engines[];
@@ -71,7 +77,7 @@ const struct kf_engine *kf_engine_named(const char *name);
 
 kf_rv kf_end_open(const struct kf_engine *engine, struct kf_session *session,
                   struct kf_domain *domain, struct kf_end **out, struct kf_error *err);
-void kf_end_free(struct kf_end *end); /* NULL is fine */
+void kf_end_free(struct kf_end *end); /* aborts what is staged; NULL is fine */
 const struct kf_engine *kf_end_engine(const struct kf_end *end);
 struct kf_session *kf_end_session(const struct kf_end *end);
 struct kf_domain *kf_end_domain(const struct kf_end *end);

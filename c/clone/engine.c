@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT */
+#include "clone/engine.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct kf_end {
+    const struct kf_engine *engine;
+    struct kf_session *session;
+    struct kf_domain *domain;
+    void *state;
+    size_t staged;
+};
+
+const struct kf_engine *const kf_engines[] = {&kf_engine_softhsm, &kf_engine_wrap, NULL};
+
+const struct kf_engine *kf_engine_named(const char *name)
+{
+    const struct kf_engine *const *at;
+
+    for (at = kf_engines; *at; at++)
+        if (name && !strcmp((*at)->name, name))
+            return *at;
+    return NULL;
+}
+
+kf_rv kf_end_open(const struct kf_engine *engine, struct kf_session *session,
+                  struct kf_domain *domain, struct kf_end **out, struct kf_error *err)
+{
+    kf_rv rv = KFR_MEMORY;
+    struct kf_end *end;
+
+    *out = NULL;
+    end = calloc(1, sizeof *end);
+    if (!end)
+        return kf_fail(err, rv, NULL, NULL, "no memory for an end of the clone");
+    end->engine = engine;
+    end->session = session;
+    end->domain = kf_domain_ref(domain);
+    rv = engine->open(session, domain, &end->state, err);
+    if (rv) {
+        kf_domain_unref(end->domain);
+        free(end);
+        return rv;
+    }
+    *out = end;
+    return KFR_OK;
+}
+
+void kf_end_free(struct kf_end *end)
+{
+    if (!end)
+        return;
+    kf_end_abort(end);
+    end->engine->close(end->state);
+    kf_domain_unref(end->domain);
+    free(end);
+}
+
+const struct kf_engine *kf_end_engine(const struct kf_end *end)
+{
+    return end->engine;
+}
+
+struct kf_session *kf_end_session(const struct kf_end *end)
+{
+    return end->session;
+}
+
+struct kf_domain *kf_end_domain(const struct kf_end *end)
+{
+    return end->domain;
+}
+
+kf_rv kf_end_seal(struct kf_end *end, CK_OBJECT_HANDLE object,
+                  const struct kf_attributes *known, struct kf_writer *out,
+                  char lost[KF_LOST_MAX], struct kf_error *err)
+{
+    lost[0] = '\0';
+    return end->engine->seal(end->state, object, known, out, lost, err);
+}
+
+kf_rv kf_end_digest(struct kf_end *end, CK_OBJECT_HANDLE object,
+                    const struct kf_attributes *known, uint8_t out[KF_MAC_BYTES],
+                    struct kf_error *err)
+{
+    return end->engine->digest(end->state, object, known, out, err);
+}
+
+kf_rv kf_end_stage(struct kf_end *end, const void *sealed, size_t len,
+                   const struct kf_attributes *changes, struct kf_error *err)
+{
+    struct kf_sealed open = {0};
+    kf_rv rv;
+
+    rv = kf_sealed_decode(sealed, len, end->domain, &open, err);
+    if (!rv)
+        rv = end->engine->stage(end->state, &open, changes, err);
+    if (!rv)
+        end->staged++;
+    kf_sealed_clear(&open);
+    return rv;
+}
+
+size_t kf_end_staged(const struct kf_end *end)
+{
+    return end->staged;
+}
+
+kf_rv kf_end_commit(struct kf_end *end, enum kf_commit mode, const CK_OBJECT_HANDLE *remove,
+                    size_t remove_count, struct kf_planted *planted, struct kf_error *err)
+{
+    kf_rv rv;
+
+    memset(planted, 0, end->staged * sizeof *planted);
+    rv = end->engine->commit(end->state, mode, remove, remove_count, planted, err);
+    end->staged = 0;
+    return rv;
+}
+
+void kf_end_abort(struct kf_end *end)
+{
+    end->engine->abort(end->state);
+    end->staged = 0;
+}
