@@ -9,6 +9,7 @@
 #define KF_PKCS11_MODULE_H
 
 #include "base/error.h"
+#include "base/secret.h"
 
 #include <p11-kit/pkcs11.h>
 #include <stdbool.h>
@@ -29,7 +30,8 @@ struct kf_module_options {
 };
 
 /* Loads path and calls C_Initialize. A module already initialised by someone else in
- * this process (CKR_CRYPTOKI_ALREADY_INITIALIZED) is refused: its settings are not ours. */
+ * this process (CKR_CRYPTOKI_ALREADY_INITIALIZED) is refused: its settings are not ours.
+ * options may be NULL. */
 kf_rv kf_module_open(const char *path, const struct kf_module_options *options,
                      struct kf_module **out, struct kf_error *err);
 
@@ -37,8 +39,10 @@ struct kf_module *kf_module_ref(struct kf_module *module);
 /* Gives a reference back; the last one closes and unloads. NULL is fine. */
 void kf_module_unref(struct kf_module *module);
 
-/* C_Finalize now, whoever still holds a reference. Closing twice is fine. */
+/* C_Finalize now, whoever still holds a reference. Closing twice is fine. In a child
+ * that was forked since, nothing is called: the module belongs to the parent. */
 void kf_module_close(struct kf_module *module);
+/* False also in such a child. */
 bool kf_module_is_open(const struct kf_module *module);
 
 /* The functions; NULL when the module is closed. A module may leave a pointer of its
@@ -56,7 +60,17 @@ const CK_INFO *kf_module_info(const struct kf_module *module);
 /* A symbol of the module's own image (vendor extensions), or NULL. */
 void *kf_module_symbol(const struct kf_module *module, const char *name);
 
-/* Fills err from a CK_RV of `call`: name, hint for the well known ones. Returns rv. */
+/* PINs that were refused, so that no script locks a token by trying one again. Kept as
+ * a digest under a random salt, for the life of the module or until the PIN is set anew
+ * (forget). */
+bool kf_module_pin_refused(const struct kf_module *module, CK_SLOT_ID slot,
+                           CK_USER_TYPE user, const struct kf_secret *pin);
+void kf_module_pin_remember(struct kf_module *module, CK_SLOT_ID slot, CK_USER_TYPE user,
+                            const struct kf_secret *pin);
+void kf_module_pin_forget(struct kf_module *module, CK_SLOT_ID slot, CK_USER_TYPE user);
+
+/* Fills err from a CK_RV of `call`: name, hint for the well known ones. Returns rv (a
+ * module that answers with one of our own codes is KFR_MODULE). */
 kf_rv kf_module_fail(struct kf_error *err, CK_RV rv, const char *call, const char *format,
                      ...) __attribute__((format(printf, 4, 5)));
 
