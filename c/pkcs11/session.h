@@ -43,4 +43,9 @@ const struct kf_token *kf_session_token(const struct kf_session *session);
 /* The user PIN logged in with; NULL when none (not logged in, protected path). */
 const struct kf_secret *kf_session_pin(const struct kf_session *session);
 
+/* Room for what the reader of objects learns of a token during the session: one pointer,
+ * given to release when the session is freed. */
+void *kf_session_memo(const struct kf_session *session);
+void kf_session_set_memo(struct kf_session *session, void *memo, void (*release)(void *));
+
 #endif
