@@ -15,6 +15,8 @@
 
 #include "base/error.h"
 #include "base/secret.h"
+#include "base/wire.h"
+#include "clone/crypto.h"
 #include "pkcs11/object.h"
 #include "pkcs11/session.h"
 
@@ -26,12 +28,9 @@ enum { KF_CHECK_BYTES = 16, KF_MAC_BYTES = 32, KF_DOMAIN_KEY_BYTES = 32 };
 
 struct kf_domain;
 
-struct kf_slice {
-    const void *bytes;
-    size_t len;
-};
-
-/* scrypt and HKDF; takes a good part of a second, and 128 MB while it runs. */
+/* Domains may be used by several threads; one that lives in a token not by two at once.
+ *
+ * scrypt and HKDF; takes a good part of a second, and 128 MB while it runs. */
 kf_rv kf_domain_from_text(const struct kf_secret *text, struct kf_domain **out,
                           struct kf_error *err);
 /* From keys of KF_DOMAIN_KEY_BYTES that somebody stored; copies them. */
@@ -46,7 +45,8 @@ const uint8_t *kf_domain_check(const struct kf_domain *domain); /* KF_CHECK_BYTE
 
 /* The domain that lives in the token of a logged-in session. KFR_NOT_FOUND: it has none;
  * KFR_AMBIGUOUS, KFR_DAMAGED: it has something that cannot be one. The domain keeps the
- * session's handles, not the session: it answers KFR_CLOSED after that is closed. */
+ * session's handles, not the session: it answers KFR_CLOSED after that is closed.
+ * KFR_NEWER_VERSION: a domain that a later keyferry put there. */
 kf_rv kf_domain_find(struct kf_session *session, struct kf_domain **out,
                      struct kf_error *err);
 /* Puts a host domain into the token: three private, sensitive, non-extractable secret
@@ -55,7 +55,8 @@ kf_rv kf_domain_install(struct kf_session *session, const struct kf_domain *doma
                         struct kf_error *err);
 
 /* Whether an object is one of the keys that kf_domain_install makes: by class, label and
- * an id that holds purpose and check value. Whoever hides such objects from a listing
+ * an id that holds purpose and check value (26 bytes: "keyferry", version 1, 'W' 'E' or
+ * 'M', check value). check may be NULL. Whoever hides such objects from a listing
  * first makes sure that the token's domain really has that check value. */
 bool kf_domain_is_key(const struct kf_attributes *object, uint8_t check[KF_CHECK_BYTES]);
 enum kf_domain_purpose { KF_DOMAIN_WRAP, KF_DOMAIN_ENCRYPT, KF_DOMAIN_MAC };
@@ -66,8 +67,9 @@ bool kf_domain_key_purpose(const struct kf_attributes *object,
                            enum kf_domain_purpose *purpose);
 
 /* The wrapping key as an object of this session, for C_WrapKey and C_UnwrapKey: the
- * token's own for a token domain; for a host domain a session object made at the first
- * call and gone with the session (or kf_domain_detach). */
+ * token's own for a token domain (KFR_ARGUMENT in a session of another module); for a
+ * host domain a session object made at the first call and gone with the session, its
+ * logout, or kf_domain_detach: detach before logging out. */
 kf_rv kf_domain_wrapping_key(struct kf_domain *domain, struct kf_session *session,
                              CK_OBJECT_HANDLE *out, struct kf_error *err);
 /* Destroys the session object of that session, if there is one. */
