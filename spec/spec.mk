@@ -1,0 +1,25 @@
+# What the specs and the bench need besides the product. Included by the Makefile.
+SPEC_TOOLS := $(addprefix $(B)/spec/,liar.so not_pkcs11.so softhsm_dump fill loop)
+SPEC_CC     = $(CC) $(CPPFLAGS) $(FLOOR_pkcs11) $(WARN) $(CFLAGS) $(HARDEN) $(SANITIZE)
+SPEC_LINK   = $(LDFLAGS) $(call PKG,--libs,libcrypto) -ldl
+
+.PHONY: spec-tools
+spec-tools: $(SPEC_TOOLS)
+
+$(B)/spec/%.o: spec/%.c Makefile spec/spec.mk
+	@mkdir -p $(@D)
+	$(SPEC_CC) -Ispec -MMD -MP -c -o $@ $<
+
+$(B)/spec/liar.so: $(addprefix $(B)/spec/support/,liar.o image.o)
+$(B)/spec/not_pkcs11.so: $(B)/spec/support/not_pkcs11.o
+$(B)/spec/softhsm_dump: $(B)/spec/support/softhsm_dump.o
+$(B)/spec/fill: $(addprefix $(B)/spec/,bench/fill.o bench/token.o support/image.o)
+$(B)/spec/loop: $(addprefix $(B)/spec/,bench/loop.o bench/token.o support/image.o)
+
+$(B)/spec/%.so:
+	$(CC) -shared $(SANITIZE) -o $@ $^ $(SPEC_LINK)
+
+$(B)/spec/softhsm_dump $(B)/spec/fill $(B)/spec/loop:
+	$(CC) $(SANITIZE) -o $@ $^ $(SPEC_LINK)
+
+-include $(wildcard $(B)/spec/*/*.d)
