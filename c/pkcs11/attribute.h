@@ -43,11 +43,15 @@ struct kf_attributes *kf_attributes_new(bool secret);
 void kf_attributes_free(struct kf_attributes *set); /* NULL is fine */
 struct kf_attributes *kf_attributes_dup(const struct kf_attributes *set);
 
-/* Adds or replaces, copying the value. False: no memory. */
+/* Adds or replaces, copying the value; the form is the usual one again. Mechanisms are put
+ * in order and kept once each. False: no memory, or not a value of that kind (a boolean
+ * that is neither 0 nor 1, an unsigned long of another length, a broken template). */
 bool kf_attributes_set(struct kf_attributes *set, uint64_t type, enum kf_kind kind,
                        const void *value, size_t len);
 bool kf_attributes_set_bool(struct kf_attributes *set, uint64_t type, bool value);
 bool kf_attributes_set_ulong(struct kf_attributes *set, uint64_t type, uint64_t value);
+/* False when there is no such attribute. */
+bool kf_attributes_set_form(struct kf_attributes *set, uint64_t type, enum kf_form form);
 void kf_attributes_remove(struct kf_attributes *set, uint64_t type);
 
 const struct kf_attribute *kf_attributes_get(const struct kf_attributes *set, uint64_t type);
@@ -55,6 +59,8 @@ const struct kf_attribute *kf_attributes_get(const struct kf_attributes *set, ui
 bool kf_attributes_bool(const struct kf_attributes *set, uint64_t type, bool otherwise);
 uint64_t kf_attributes_ulong(const struct kf_attributes *set, uint64_t type,
                              uint64_t otherwise);
+/* Same type, kind and value, in constant time; the form does not count, nor do leading
+ * zeros of a big integer (CKA_MODULUS to CKA_COEFFICIENT, CKA_PRIME to CKA_BASE). */
 bool kf_attribute_equal(const struct kf_attribute *a, const struct kf_attribute *b);
 
 /* Records: type u64, kind u8, form u8, len u32, value. Reading is strict: known kinds,
@@ -82,8 +88,8 @@ enum { KF_ROWS_MAX = 64 };
  * rows (KF_ROWS_MAX); gives their number. An unknown class gives the common rows. */
 size_t kf_rows(uint64_t object_class, uint64_t key_type, struct kf_row *rows);
 
-/* Whether the value of that attribute is secret on an object of that class and key type,
- * when `private_object` (then CKA_VALUE of a data object is private, too). */
+/* Whether the value of that attribute is key material on an object of that class. False
+ * for the CKA_VALUE of a data object, which is private when the object is. */
 bool kf_attribute_is_secret(uint64_t object_class, uint64_t type);
 
 #endif
