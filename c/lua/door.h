@@ -21,6 +21,7 @@ void kf_lua_open_module(lua_State *L);
 void kf_lua_open_session(lua_State *L);
 void kf_lua_open_object(lua_State *L);
 void kf_lua_open_domain(lua_State *L);
+void kf_lua_open_sealed(lua_State *L);
 void kf_lua_open_endpoint(lua_State *L);
 
 /* [-0, +0, v] A string without NUL bytes at idx (C would cut it there); raises. */

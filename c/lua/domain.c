@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: MIT */
+#include "lua/domain.h"
+
+#include "lua/door.h"
+#include "lua/error.h"
+#include "lua/secret.h"
+
+#include <lauxlib.h>
+#include <string.h>
+
+#define DOMAIN "keyferry.domain"
+
+struct kf_domain *kf_lua_check_domain(lua_State *L, int index)
+{
+    struct kf_domain **box = luaL_checkudata(L, index, DOMAIN);
+
+    if (!*box)
+        luaL_argerror(L, index, "the domain is closed");
+    return *box;
+}
+
+struct kf_domain **kf_lua_new_domain_box(lua_State *L)
+{
+    struct kf_domain **box = lua_newuserdatauv(L, sizeof *box, 0);
+
+    *box = NULL;
+    luaL_setmetatable(L, DOMAIN);
+    return box;
+}
+
+/***
+The cloning domain of a text: scrypt (RFC 7914), then HKDF (RFC 5869). Takes a good part of
+a second, and 128 MB while it runs.
+@function domain
+@tparam secret text
+@treturn[1] domain
+@treturn[2] nil
+@treturn[2] err
+*/
+static int new_domain(lua_State *L)
+{
+    const struct kf_secret *text = kf_lua_check_secret(L, 1);
+    struct kf_domain **box = kf_lua_new_domain_box(L);
+    struct kf_error err = { 0 };
+
+    if (kf_domain_from_text(text, box, &err))
+        return kf_lua_refuse(L, &err);
+    return 1;
+}
+
+static void push_check(lua_State *L, const struct kf_domain *domain)
+{
+    static const char digits[] = "0123456789abcdef";
+    const uint8_t *check = kf_domain_check(domain);
+    char text[2 * KF_CHECK_BYTES];
+
+    for (size_t i = 0; i < KF_CHECK_BYTES; i++) {
+        text[2 * i] = digits[check[i] >> 4];
+        text[2 * i + 1] = digits[check[i] & 15];
+    }
+    lua_pushlstring(L, text, sizeof text);
+}
+
+/***
+The check value: tells one domain from another and nothing else about it.
+@function domain:check
+@treturn string 32 hex digits
+*/
+static int domain_check(lua_State *L)
+{
+    push_check(L, kf_lua_check_domain(L, 1));
+    return 1;
+}
+
+static int domain_equal(lua_State *L)
+{
+    const struct kf_domain *a = kf_lua_check_domain(L, 1);
+    const struct kf_domain *b = kf_lua_check_domain(L, 2);
+
+    lua_pushboolean(L, memcmp(kf_domain_check(a), kf_domain_check(b), KF_CHECK_BYTES) == 0);
+    return 1;
+}
+
+static int domain_tostring(lua_State *L)
+{
+    struct kf_domain **box = luaL_checkudata(L, 1, DOMAIN);
+
+    if (!*box) {
+        lua_pushliteral(L, "domain (closed)");
+        return 1;
+    }
+    lua_pushliteral(L, "domain ");
+    push_check(L, *box);
+    lua_concat(L, 2);
+    return 1;
+}
+
+static int domain_close(lua_State *L)
+{
+    struct kf_domain **box = luaL_checkudata(L, 1, DOMAIN);
+
+    kf_domain_unref(*box);
+    *box = NULL;
+    return 0;
+}
+
+static const luaL_Reg methods[] = {
+    { "check", domain_check },
+    { "close", domain_close },
+    { NULL, NULL },
+};
+
+static const luaL_Reg metamethods[] = {
+    { "__eq", domain_equal },
+    { "__tostring", domain_tostring },
+    { "__gc", domain_close },
+    { "__close", domain_close },
+    { NULL, NULL },
+};
+
+void kf_lua_open_domain(lua_State *L)
+{
+    luaL_newmetatable(L, DOMAIN);
+    luaL_setfuncs(L, metamethods, 0);
+    luaL_newlib(L, methods);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
+    lua_pushcfunction(L, new_domain);
+    lua_setfield(L, -2, "domain");
+}

@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: MIT */
+#include "lua/endpoint.h"
+
+#include "clone/challenge.h"
+#include "lua/attributes.h"
+#include "lua/domain.h"
+#include "lua/door.h"
+#include "lua/error.h"
+#include "lua/keep.h"
+#include "lua/object.h"
+#include "lua/sealed.h"
+#include "lua/session.h"
+
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ENDPOINT "keyferry.endpoint"
+
+enum { SESSION_VALUE = 1, DOMAIN_VALUE = 2 };
+
+struct box {
+    struct kf_end *end; /* NULL: closed */
+};
+
+const struct kf_engine *kf_lua_check_engine(lua_State *L, int index, const char *otherwise)
+{
+    const char *name = otherwise ? luaL_optstring(L, index, otherwise)
+                                 : luaL_checkstring(L, index);
+    const struct kf_engine *engine = kf_engine_named(name);
+
+    if (!engine)
+        luaL_argerror(L, index, lua_pushfstring(L, "there is no engine '%s'", name));
+    return engine;
+}
+
+static struct kf_end *check(lua_State *L, int index)
+{
+    struct box *box = luaL_checkudata(L, index, ENDPOINT);
+
+    if (!box->end)
+        luaL_argerror(L, index, "the endpoint is closed");
+    if (!kf_session_is_open(kf_end_session(box->end)))
+        luaL_argerror(L, index, "the session of the endpoint is closed");
+    return box->end;
+}
+
+/***
+One end of a clone: this session's partition seen through an engine, with the domain that
+seals or opens there.
+@function session:endpoint
+@string engine "softhsm" or "wrap"
+@tparam domain domain
+@treturn[1] endpoint
+@treturn[2] nil
+@treturn[2] err why the engine cannot work this end
+*/
+int kf_lua_new_endpoint(lua_State *L)
+{
+    struct kf_session *session = kf_lua_check_session(L, 1);
+    const struct kf_engine *engine = kf_lua_check_engine(L, 2, NULL);
+    struct kf_domain *domain = kf_lua_check_domain(L, 3);
+    struct box *box = lua_newuserdatauv(L, sizeof *box, 2);
+    struct kf_error err = { 0 };
+
+    box->end = NULL;
+    luaL_setmetatable(L, ENDPOINT);
+    lua_pushvalue(L, 1);
+    lua_setiuservalue(L, -2, SESSION_VALUE);
+    lua_pushvalue(L, 3);
+    lua_setiuservalue(L, -2, DOMAIN_VALUE);
+    if (kf_end_open(engine, session, domain, &box->end, &err))
+        return kf_lua_refuse(L, &err);
+    return 1;
+}
+
+static int endpoint_close(lua_State *L)
+{
+    struct box *box = luaL_checkudata(L, 1, ENDPOINT);
+
+    kf_end_free(box->end);
+    box->end = NULL;
+    return 0;
+}
+
+static int endpoint_tostring(lua_State *L)
+{
+    struct box *box = luaL_checkudata(L, 1, ENDPOINT);
+
+    if (box->end)
+        lua_pushfstring(L, "endpoint (%s)", kf_end_engine(box->end)->name);
+    else
+        lua_pushliteral(L, "endpoint (closed)");
+    return 1;
+}
+
+/***
+The name of the engine.
+@function endpoint:engine
+@treturn string
+*/
+static int endpoint_engine(lua_State *L)
+{
+    lua_pushstring(L, kf_end_engine(check(L, 1))->name);
+    return 1;
+}
+
+/***
+Seals an object: collects, encrypts and authenticates it in one step.
+@function endpoint:seal
+@tparam object object of this endpoint's session
+@treturn[1] sealed
+@treturn[1] string what could not be put into it ("" when nothing)
+@treturn[2] nil
+@treturn[2] err which flag or type forbids it, KFR_VANISHED, ...
+*/
+static int endpoint_seal(lua_State *L)
+{
+    struct kf_end *end = check(L, 1);
+    CK_OBJECT_HANDLE object = kf_lua_check_object(L, 2);
+    const struct kf_attributes *known = kf_lua_object_known(L, 2);
+    struct kf_writer *writer = kf_lua_new_sealed(L);
+    char lost[KF_LOST_MAX] = "";
+    struct kf_error err = { 0 };
+
+    if (kf_end_seal(end, object, known, writer, lost, &err))
+        return kf_lua_refuse(L, &err);
+    lua_pushstring(L, lost);
+    return 2;
+}
+
+/***
+A keyed digest of the key material: equal for the same key, whatever engine made it.
+@function endpoint:digest
+@tparam object object
+@treturn[1] string 32 bytes
+@treturn[2] nil
+@treturn[2] err KFR_NOT_FOUND when this engine cannot tell
+*/
+static int endpoint_digest(lua_State *L)
+{
+    struct kf_end *end = check(L, 1);
+    CK_OBJECT_HANDLE object = kf_lua_check_object(L, 2);
+    const struct kf_attributes *known = kf_lua_object_known(L, 2);
+    uint8_t digest[KF_MAC_BYTES];
+    struct kf_error err = { 0 };
+
+    if (kf_end_digest(end, object, known, digest, &err))
+        return kf_lua_refuse(L, &err);
+    lua_pushlstring(L, (const char *)digest, sizeof digest);
+    return 1;
+}
+
+/***
+Opens a sealed object under the endpoint's domain and makes its clone ready.
+@function endpoint:stage
+@tparam sealed sealed
+@tparam[opt] table changes attributes that the clone gets instead of the original's
+@treturn[1] true
+@treturn[2] nil
+@treturn[2] err KFR_DOMAIN_MISMATCH, KFR_DAMAGED, KFR_NEWER_VERSION, ...
+*/
+static int endpoint_stage(lua_State *L)
+{
+    struct kf_end *end = check(L, 1);
+    const struct kf_writer *sealed = kf_lua_check_sealed(L, 2);
+    const struct kf_attributes *changes = NULL;
+    struct kf_error err = { 0 };
+
+    if (!lua_isnoneornil(L, 3))
+        changes = kf_lua_check_attributes(L, 3, NULL);
+    return kf_lua_done(L, kf_end_stage(end, sealed->data, sealed->len, changes, &err), &err);
+}
+
+/***
+How many objects are staged.
+@function endpoint:staged
+@treturn integer
+*/
+static int endpoint_staged(lua_State *L)
+{
+    lua_pushinteger(L, (lua_Integer)kf_end_staged(check(L, 1)));
+    return 1;
+}
+
+static void push_planted(lua_State *L, const struct kf_planted *planted)
+{
+    lua_newtable(L);
+    if (planted->rv) {
+        kf_lua_error(L, &planted->err);
+        lua_setfield(L, -2, "err");
+        return;
+    }
+    lua_pushinteger(L, (lua_Integer)planted->handle);
+    lua_setfield(L, -2, "handle");
+    lua_pushstring(L, planted->lost);
+    lua_setfield(L, -2, "lost");
+}
+
+/* options.remove (an array of objects) as handles in a keep; gives their number. */
+static size_t check_remove(lua_State *L, int options, CK_OBJECT_HANDLE **out)
+{
+    struct kf_lua_keep *keep = kf_lua_keep(L, free);
+    size_t count = 0;
+
+    *out = NULL;
+    if (lua_isnoneornil(L, options) || lua_getfield(L, options, "remove") == LUA_TNIL)
+        return 0;
+    luaL_checktype(L, -1, LUA_TTABLE);
+    count = (size_t)lua_rawlen(L, -1);
+    *out = keep->held = calloc(count ? count : 1, sizeof **out);
+    if (!*out)
+        luaL_error(L, "not enough memory");
+    for (size_t i = 0; i < count; i++) {
+        lua_rawgeti(L, -1, (lua_Integer)i + 1);
+        (*out)[i] = kf_lua_check_object(L, lua_gettop(L));
+        lua_pop(L, 1);
+    }
+    return count;
+}
+
+static enum kf_commit check_mode(lua_State *L, int options)
+{
+    static const char *const names[] = { "each", "all", NULL };
+    static const enum kf_commit modes[] = { KF_COMMIT_EACH, KF_COMMIT_ALL };
+    enum kf_commit mode = KF_COMMIT_EACH;
+
+    if (lua_isnoneornil(L, options))
+        return mode;
+    luaL_checktype(L, options, LUA_TTABLE);
+    lua_getfield(L, options, "mode");
+    mode = modes[luaL_checkoption(L, -1, "each", names)];
+    lua_pop(L, 1);
+    return mode;
+}
+
+/***
+Makes every staged clone real and durable, removes what it is told to, reads back and
+compares.
+@function endpoint:commit
+@tparam[opt] table options `mode`: "each" (one that fails is undone alone) or "all" (all are
+  undone and nothing is removed); `remove`: array of objects of this session
+@treturn[1] table one table for each staged object, in order: `handle` and `lost` (what the
+  clone could not keep, "" when nothing), or `err`
+@treturn[2] nil
+@treturn[2] err
+@treturn[2] table the same array when mode was "all": what became of each
+*/
+static int endpoint_commit(lua_State *L)
+{
+    struct kf_end *end = check(L, 1);
+    enum kf_commit mode = check_mode(L, 2);
+    size_t count = kf_end_staged(end), remove_count;
+    struct kf_planted *planted;
+    struct kf_lua_keep *keep;
+    CK_OBJECT_HANDLE *remove;
+    struct kf_error err = { 0 };
+    kf_rv rv;
+
+    lua_settop(L, 2);
+    remove_count = check_remove(L, 2, &remove);
+    keep = kf_lua_keep(L, free);
+    planted = keep->held = calloc(count ? count : 1, sizeof *planted);
+    if (!planted)
+        return luaL_error(L, "not enough memory");
+    rv = kf_end_commit(end, mode, remove, remove_count, planted, &err);
+    if (rv)
+        kf_lua_refuse(L, &err);
+    lua_newtable(L);
+    for (size_t i = 0; i < count; i++) {
+        push_planted(L, &planted[i]);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    return rv ? 3 : 1;
+}
+
+/***
+Forgets what is staged.
+@function endpoint:abort
+*/
+static int endpoint_abort(lua_State *L)
+{
+    kf_end_abort(check(L, 1));
+    return 0;
+}
+
+/***
+The names of all engines, best first.
+@function engines
+@treturn table
+*/
+static int engines(lua_State *L)
+{
+    lua_newtable(L);
+    for (lua_Integer i = 0; kf_engines[i]; i++) {
+        lua_pushstring(L, kf_engines[i]->name);
+        lua_rawseti(L, -2, i + 1);
+    }
+    return 1;
+}
+
+/***
+Whether two keys are one key, found out by using both; other objects are compared.
+@function challenge
+@tparam object a
+@tparam object b
+@treturn[1] true
+@treturn[2] false they are not
+@treturn[3] nil
+@treturn[3] err KFR_NOT_FOUND: no operation is allowed that could tell
+*/
+static int challenge(lua_State *L)
+{
+    struct kf_session *a = kf_lua_object_session(L, 1);
+    struct kf_session *b = kf_lua_object_session(L, 2);
+    struct kf_error err = { 0 };
+    kf_rv rv = kf_challenge(a, kf_lua_check_object(L, 1), kf_lua_object_known(L, 1), b,
+                            kf_lua_check_object(L, 2), kf_lua_object_known(L, 2), &err);
+
+    if (rv && rv != KFR_DIFFERS)
+        return kf_lua_refuse(L, &err);
+    lua_pushboolean(L, rv == 0);
+    return 1;
+}
+
+static const luaL_Reg methods[] = {
+    { "engine", endpoint_engine },
+    { "seal", endpoint_seal },
+    { "digest", endpoint_digest },
+    { "stage", endpoint_stage },
+    { "staged", endpoint_staged },
+    { "commit", endpoint_commit },
+    { "abort", endpoint_abort },
+    { "close", endpoint_close },
+    { NULL, NULL },
+};
+
+static const luaL_Reg metamethods[] = {
+    { "__tostring", endpoint_tostring },
+    { "__gc", endpoint_close },
+    { "__close", endpoint_close },
+    { NULL, NULL },
+};
+
+static const luaL_Reg functions[] = {
+    { "engines", engines },
+    { "challenge", challenge },
+    { NULL, NULL },
+};
+
+void kf_lua_open_endpoint(lua_State *L)
+{
+    luaL_newmetatable(L, ENDPOINT);
+    luaL_setfuncs(L, metamethods, 0);
+    luaL_newlib(L, methods);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
+    luaL_setfuncs(L, functions, 0);
+}

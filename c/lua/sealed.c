@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT */
+#include "lua/sealed.h"
+
+#include "clone/sealed.h"
+#include "lua/attributes.h"
+#include "lua/domain.h"
+#include "lua/door.h"
+#include "lua/error.h"
+
+#include <lauxlib.h>
+
+#define SEALED "keyferry.sealed"
+
+struct kf_writer *kf_lua_new_sealed(lua_State *L)
+{
+    struct kf_writer *writer = lua_newuserdatauv(L, sizeof *writer, 0);
+
+    *writer = (struct kf_writer){ 0 };
+    luaL_setmetatable(L, SEALED);
+    return writer;
+}
+
+const struct kf_writer *kf_lua_check_sealed(lua_State *L, int index)
+{
+    const struct kf_writer *writer = luaL_checkudata(L, index, SEALED);
+
+    if (!writer->data)
+        luaL_argerror(L, index, "the sealed object is closed");
+    return writer;
+}
+
+/***
+A sealed object from bytes that were written down.
+@function sealed
+@string bytes
+@treturn sealed
+*/
+static int new_sealed(lua_State *L)
+{
+    size_t len;
+    const char *bytes = luaL_checklstring(L, 1, &len);
+    struct kf_writer *writer = kf_lua_new_sealed(L);
+
+    kf_write_bytes(writer, bytes, len);
+    if (writer->bad)
+        return luaL_error(L, "not enough memory");
+    return 1;
+}
+
+/***
+The bytes, as c/README.md specifies them.
+@function sealed:bytes
+@treturn string
+*/
+static int sealed_bytes(lua_State *L)
+{
+    const struct kf_writer *writer = kf_lua_check_sealed(L, 1);
+
+    lua_pushlstring(L, (const char *)writer->data, writer->len);
+    return 1;
+}
+
+/***
+Whether it opens under a domain; nothing is planted.
+@function sealed:opens
+@tparam domain domain
+@treturn[1] true
+@treturn[2] nil
+@treturn[2] err KFR_DOMAIN_MISMATCH, KFR_DAMAGED, KFR_NEWER_VERSION
+*/
+static int sealed_opens(lua_State *L)
+{
+    const struct kf_writer *writer = kf_lua_check_sealed(L, 1);
+    const struct kf_domain *domain = kf_lua_check_domain(L, 2);
+    struct kf_sealed sealed = { 0 };
+    struct kf_error err = { 0 };
+    kf_rv rv = kf_sealed_decode(writer->data, writer->len, domain, &sealed, &err);
+
+    kf_sealed_clear(&sealed);
+    return kf_lua_done(L, rv, &err);
+}
+
+static int sealed_len(lua_State *L)
+{
+    lua_pushinteger(L, (lua_Integer)kf_lua_check_sealed(L, 1)->len);
+    return 1;
+}
+
+static int sealed_tostring(lua_State *L)
+{
+    const struct kf_writer *writer = luaL_checkudata(L, 1, SEALED);
+
+    lua_pushfstring(L, "sealed object (%I bytes)", (lua_Integer)writer->len);
+    return 1;
+}
+
+static int sealed_close(lua_State *L)
+{
+    kf_writer_clear(luaL_checkudata(L, 1, SEALED));
+    return 0;
+}
+
+static const luaL_Reg methods[] = {
+    { "bytes", sealed_bytes },
+    { "opens", sealed_opens },
+    { "close", sealed_close },
+    { NULL, NULL },
+};
+
+static const luaL_Reg metamethods[] = {
+    { "__len", sealed_len },
+    { "__tostring", sealed_tostring },
+    { "__gc", sealed_close },
+    { "__close", sealed_close },
+    { NULL, NULL },
+};
+
+void kf_lua_open_sealed(lua_State *L)
+{
+    luaL_newmetatable(L, SEALED);
+    luaL_setfuncs(L, metamethods, 0);
+    luaL_newlib(L, methods);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
+    lua_pushcfunction(L, new_sealed);
+    lua_setfield(L, -2, "sealed");
+}

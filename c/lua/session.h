@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT
+ * session: an open session as a Lua userdata.
+ */
+#ifndef KF_LUA_SESSION_H
+#define KF_LUA_SESSION_H
+
+#include "pkcs11/session.h"
+
+#include <lua.h>
+
+/* Raises when the value is no session or is closed. */
+struct kf_session *kf_lua_check_session(lua_State *L, int index);
+
+/* The method module:session. [-0, +1|2, v] */
+int kf_lua_new_session(lua_State *L);
+
+#endif
