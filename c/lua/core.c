@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+#include "lua/door.h"
+
+#include <lauxlib.h>
+#include <stddef.h>
+#include <string.h>
+
+static void (*const openers[])(lua_State *L) = {
+    kf_lua_open_error,     kf_lua_open_keep,    kf_lua_open_secret, kf_lua_open_terminal,
+    kf_lua_open_file,      kf_lua_open_uri,     kf_lua_open_names,  kf_lua_open_interrupt,
+    kf_lua_open_module,    kf_lua_open_session, kf_lua_open_object, kf_lua_open_domain,
+    kf_lua_open_endpoint,
+};
+
+const char *kf_lua_check_text(lua_State *L, int idx)
+{
+    size_t len;
+    const char *text = luaL_checklstring(L, idx, &len);
+
+    luaL_argcheck(L, strlen(text) == len, idx, "a NUL byte inside");
+    return text;
+}
+
+__attribute__((visibility("default"))) int luaopen_keyferry_core(lua_State *L)
+{
+    luaL_checkversion(L);
+    lua_newtable(L);
+    lua_pushliteral(L, KEYFERRY_VERSION);
+    lua_setfield(L, -2, "version");
+    for (size_t i = 0; i < sizeof openers / sizeof *openers; i++)
+        openers[i](L);
+    return 1;
+}

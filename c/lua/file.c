@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/file.h"
+#include "lua/door.h"
+#include "lua/error.h"
+#include "lua/keep.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <grp.h>
+#include <lauxlib.h>
+#include <limits.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+static int refuse_errno(lua_State *L, const char *call, const char *path)
+{
+    struct kf_error err = { 0 };
+
+    kf_fail_errno(&err, call, "%s", path);
+    return kf_lua_refuse(L, &err);
+}
+
+static mode_t opt_mode(lua_State *L, int idx, mode_t otherwise)
+{
+    lua_Integer mode = luaL_optinteger(L, idx, (lua_Integer)otherwise);
+
+    luaL_argcheck(L, mode >= 0 && mode <= 0777, idx, "not permission bits");
+    return (mode_t)mode;
+}
+
+/* -- core.file -------------------------------------------------------------------- */
+
+static int file_trusted(lua_State *L)
+{
+    struct kf_error err = { 0 };
+    kf_rv rv = kf_file_trusted(kf_lua_check_text(L, 1), &err);
+
+    return kf_lua_done(L, rv, &err);
+}
+
+static void free_secret(void *held)
+{
+    kf_secret_free(held);
+}
+
+/* core.file.read(path, max) -> string | nil, err */
+static int file_read(lua_State *L)
+{
+    const char *path = kf_lua_check_text(L, 1);
+    lua_Integer max = luaL_checkinteger(L, 2);
+    struct kf_lua_keep *keep;
+    struct kf_secret *bytes = NULL;
+    struct kf_error err = { 0 };
+    kf_rv rv;
+
+    luaL_argcheck(L, max >= 0, 2, "not a size");
+    keep = kf_lua_keep(L, free_secret);
+    rv = kf_file_read(path, (size_t)max, &bytes, &err);
+    keep->held = bytes;
+    if (rv != KFR_OK)
+        return kf_lua_refuse(L, &err);
+    lua_pushlstring(L, (const char *)bytes->data, bytes->len);
+    return 1;
+}
+
+/* core.file.write(path, bytes [, mode = 0600]) -> true | nil, err */
+static int file_write(lua_State *L)
+{
+    const char *path = kf_lua_check_text(L, 1);
+    size_t len;
+    const char *bytes = luaL_checklstring(L, 2, &len);
+    mode_t mode = opt_mode(L, 3, 0600);
+    struct kf_error err = { 0 };
+    kf_rv rv = kf_file_write(path, bytes, len, mode, &err);
+
+    return kf_lua_done(L, rv, &err);
+}
+
+static void close_folder(void *held)
+{
+    closedir(held);
+}
+
+static void sort_array(lua_State *L, int idx)
+{
+    idx = lua_absindex(L, idx);
+    lua_getglobal(L, "table");
+    lua_getfield(L, -1, "sort");
+    lua_pushvalue(L, idx);
+    lua_call(L, 1, 0);
+    lua_pop(L, 1);
+}
+
+/* core.file.list(path) -> names, sorted, without "." and ".." | nil, err */
+static int file_list(lua_State *L)
+{
+    const char *path = kf_lua_check_text(L, 1);
+    struct kf_lua_keep *keep = kf_lua_keep(L, close_folder);
+    DIR *folder = opendir(path);
+    const struct dirent *entry;
+    lua_Integer n = 0;
+
+    keep->held = folder;
+    if (!folder)
+        return refuse_errno(L, "opendir", path);
+    lua_newtable(L);
+    while (errno = 0, (entry = readdir(folder))) {
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+            continue;
+        lua_pushstring(L, entry->d_name);
+        lua_rawseti(L, -2, ++n);
+    }
+    if (errno)
+        return refuse_errno(L, "readdir", path);
+    sort_array(L, -1);
+    return 1;
+}
+
+/* Makes path and the folders above it; one that is there is left as it is. */
+static kf_rv make_folders(const char *path, mode_t mode, struct kf_error *err)
+{
+    char part[PATH_MAX];
+    size_t len = strlen(path);
+
+    if (len == 0 || len >= sizeof part)
+        return kf_fail(err, KFR_ARGUMENT, NULL, NULL, "not a path: \"%.100s\"", path);
+    memcpy(part, path, len + 1);
+    for (size_t i = 1; i <= len; i++) {
+        if (part[i] != '/' && part[i] != '\0')
+            continue;
+        part[i] = '\0';
+        if (mkdir(part, mode) != 0 && errno != EEXIST)
+            return kf_fail_errno(err, "mkdir", "%s", part);
+        part[i] = path[i];
+    }
+    return KFR_OK;
+}
+
+/* core.file.mkdir(path [, mode = 0700]) -> true | nil, err */
+static int file_mkdir(lua_State *L)
+{
+    const char *path = kf_lua_check_text(L, 1);
+    mode_t mode = opt_mode(L, 2, 0700);
+    struct kf_error err = { 0 };
+    struct stat st;
+
+    if (make_folders(path, mode, &err) != KFR_OK)
+        return kf_lua_refuse(L, &err);
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+        return kf_lua_done(L, KFR_OK, &err);
+    kf_fail(&err, KFR_EXISTS, "mkdir", NULL, "%s is there and is no folder", path);
+    return kf_lua_refuse(L, &err);
+}
+
+/* core.file.exists(path) -> "file" | "directory" | "other" | nil; nil, err when it
+ * cannot be told. */
+static int file_exists(lua_State *L)
+{
+    const char *path = kf_lua_check_text(L, 1);
+    struct stat st;
+
+    if (stat(path, &st) != 0 && (errno == ENOENT || errno == ENOTDIR))
+        return 0;
+    if (stat(path, &st) != 0)
+        return refuse_errno(L, "stat", path);
+    lua_pushstring(L, S_ISREG(st.st_mode)   ? "file"
+                      : S_ISDIR(st.st_mode) ? "directory"
+                                            : "other");
+    return 1;
+}
+
+static int file_owner(lua_State *L)
+{
+    const char *path = kf_lua_check_text(L, 1);
+    struct stat st;
+
+    if (stat(path, &st) != 0)
+        return refuse_errno(L, "stat", path);
+    lua_pushinteger(L, (lua_Integer)st.st_uid);
+    return 1;
+}
+
+static int file_remove_tree(lua_State *L)
+{
+    struct kf_error err = { 0 };
+    kf_rv rv = kf_file_remove_tree(kf_lua_check_text(L, 1), &err);
+
+    return kf_lua_done(L, rv, &err);
+}
+
+static int file_realpath(lua_State *L)
+{
+    const char *path = kf_lua_check_text(L, 1);
+    char real[PATH_MAX];
+
+    if (!realpath(path, real))
+        return refuse_errno(L, "realpath", path);
+    lua_pushstring(L, real);
+    return 1;
+}
+
+/* -- The user and the clock ------------------------------------------------------- */
+
+static void push_groups(lua_State *L)
+{
+    int count = getgroups(0, NULL);
+    gid_t *ids = lua_newuserdatauv(L, sizeof *ids * (size_t)(count > 0 ? count : 1), 0);
+    lua_Integer n = 0;
+
+    count = getgroups(count > 0 ? count : 0, ids);
+    lua_newtable(L);
+    for (int i = 0; i < count; i++) {
+        const struct group *group = getgrgid(ids[i]);
+
+        if (!group)
+            continue;
+        lua_pushstring(L, group->gr_name);
+        lua_rawseti(L, -2, ++n);
+    }
+    lua_remove(L, -2);
+}
+
+/* core.user() -> { uid=, name=, home=, groups={names} }; name and home may be nil. */
+static int user(lua_State *L)
+{
+    const struct passwd *entry = getpwuid(geteuid());
+
+    lua_createtable(L, 0, 4);
+    lua_pushinteger(L, (lua_Integer)geteuid());
+    lua_setfield(L, -2, "uid");
+    if (entry) {
+        lua_pushstring(L, entry->pw_name);
+        lua_setfield(L, -2, "name");
+        lua_pushstring(L, entry->pw_dir);
+        lua_setfield(L, -2, "home");
+    }
+    push_groups(L);
+    lua_setfield(L, -2, "groups");
+    return 1;
+}
+
+/* core.now() -> seconds of a clock that never jumps */
+static int now(lua_State *L)
+{
+    struct timespec time = { 0 };
+
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    lua_pushnumber(L, (lua_Number)time.tv_sec + (lua_Number)time.tv_nsec / 1e9);
+    return 1;
+}
+
+static const luaL_Reg file_functions[] = {
+    { "trusted", file_trusted },
+    { "read", file_read },
+    { "write", file_write },
+    { "list", file_list },
+    { "mkdir", file_mkdir },
+    { "exists", file_exists },
+    { "owner", file_owner },
+    { "remove_tree", file_remove_tree },
+    { "realpath", file_realpath },
+    { NULL, NULL },
+};
+
+static const luaL_Reg functions[] = {
+    { "user", user },
+    { "now", now },
+    { NULL, NULL },
+};
+
+void kf_lua_open_file(lua_State *L)
+{
+    luaL_setfuncs(L, functions, 0);
+    luaL_newlib(L, file_functions);
+    lua_setfield(L, -2, "file");
+}

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: MIT */
+#include "lua/secret.h"
+#include "lua/door.h"
+#include "lua/error.h"
+
+#include "base/file.h"
+
+#include <lauxlib.h>
+#include <openssl/crypto.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { FILE_MAX = 4096 };
+
+/* -- For the other files of this floor ------------------------------------------ */
+
+struct kf_secret **kf_lua_new_secret(lua_State *L)
+{
+    struct kf_secret **box = lua_newuserdatauv(L, sizeof *box, 0);
+
+    *box = NULL;
+    luaL_setmetatable(L, KF_LUA_SECRET);
+    return box;
+}
+
+static int new_box(lua_State *L)
+{
+    kf_lua_new_secret(L);
+    return 1;
+}
+
+void kf_lua_push_secret(lua_State *L, struct kf_secret *take)
+{
+    lua_pushcfunction(L, new_box);
+    if (lua_pcall(L, 0, 1, 0) != LUA_OK) {
+        kf_secret_free(take);
+        lua_error(L);
+    }
+    *(struct kf_secret **)lua_touserdata(L, -1) = take;
+}
+
+struct kf_secret *kf_lua_check_secret(lua_State *L, int idx)
+{
+    struct kf_secret **box = luaL_testudata(L, idx, KF_LUA_SECRET);
+
+    if (!box && (lua_type(L, idx) == LUA_TSTRING || lua_type(L, idx) == LUA_TNUMBER))
+        luaL_argerror(L, idx, "a secret is wanted, not a string: make one with "
+                              "keyferry.secret(\"...\")");
+    if (!box)
+        luaL_typeerror(L, idx, KF_LUA_SECRET);
+    if (!*box)
+        luaL_argerror(L, idx, "this secret is closed");
+    return *box;
+}
+
+struct kf_secret *kf_lua_opt_secret(lua_State *L, int idx)
+{
+    return lua_isnoneornil(L, idx) ? NULL : kf_lua_check_secret(L, idx);
+}
+
+/* -- Making one ------------------------------------------------------------------ */
+
+static int no_memory(lua_State *L)
+{
+    return luaL_error(L, "no memory for a secret");
+}
+
+/* core.secret(string) -> secret. A number is refused: 0123 would come as 123. */
+static int secret_new(lua_State *L)
+{
+    struct kf_secret **box;
+    const char *bytes;
+    size_t len;
+
+    luaL_checktype(L, 1, LUA_TSTRING);
+    bytes = lua_tolstring(L, 1, &len);
+    luaL_argcheck(L, len <= KF_SECRET_LOCKED_MAX, 1, "too long for a secret");
+    box = kf_lua_new_secret(L);
+    *box = kf_secret_from(bytes, len);
+    return *box ? 1 : no_memory(L);
+}
+
+/* core.secret_from_env(name) -> secret | nil. Wiped in the environment of the process
+ * (/proc/PID/environ shows it) and unset; so it can be had once. Empty is nil. */
+static int secret_from_env(lua_State *L)
+{
+    const char *name = kf_lua_check_text(L, 1);
+    struct kf_secret **box = kf_lua_new_secret(L);
+    char *value = getenv(name);
+
+    if (!value || !value[0])
+        return 0;
+    *box = kf_secret_from(value, strlen(value));
+    if (!*box)
+        return no_memory(L);
+    OPENSSL_cleanse(value, strlen(value));
+    unsetenv(name);
+    return 1;
+}
+
+static void cut_newline(struct kf_secret *secret)
+{
+    size_t len = secret->len;
+
+    if (len && secret->data[len - 1] == '\n')
+        len--;
+    if (len < secret->len && len && secret->data[len - 1] == '\r')
+        len--;
+    kf_secret_cut(secret, len);
+}
+
+/* core.secret_from_file(path) -> secret | nil, err. One trailing newline is cut. */
+static int secret_from_file(lua_State *L)
+{
+    const char *path = kf_lua_check_text(L, 1);
+    struct kf_secret **box = kf_lua_new_secret(L);
+    struct kf_error err = { 0 };
+    kf_rv rv = kf_file_read(path, FILE_MAX, box, &err);
+
+    if (rv == KFR_OK) {
+        cut_newline(*box);
+        if (!(*box)->len)
+            rv = kf_fail(&err, KFR_ARGUMENT, NULL, NULL, "%s: the file is empty", path);
+    }
+    return rv == KFR_OK ? 1 : kf_lua_refuse(L, &err);
+}
+
+/* -- Methods --------------------------------------------------------------------- */
+
+static int secret_close(lua_State *L)
+{
+    struct kf_secret **box = luaL_checkudata(L, 1, KF_LUA_SECRET);
+    struct kf_secret *secret = *box;
+
+    *box = NULL;
+    kf_secret_free(secret);
+    return 0;
+}
+
+/* The same text for all: not even the length shows. */
+static int secret_tostring(lua_State *L)
+{
+    luaL_checkudata(L, 1, KF_LUA_SECRET);
+    lua_pushliteral(L, "secret");
+    return 1;
+}
+
+static int secret_eq(lua_State *L)
+{
+    struct kf_secret **a = luaL_testudata(L, 1, KF_LUA_SECRET);
+    struct kf_secret **b = luaL_testudata(L, 2, KF_LUA_SECRET);
+
+    lua_pushboolean(L, a && b && *a && *b && kf_secret_equal(*a, *b));
+    return 1;
+}
+
+static const luaL_Reg methods[] = {
+    { "close", secret_close },
+    { NULL, NULL },
+};
+
+static const luaL_Reg meta[] = {
+    { "__close", secret_close },
+    { "__gc", secret_close },
+    { "__tostring", secret_tostring },
+    { "__eq", secret_eq },
+    { NULL, NULL },
+};
+
+static const luaL_Reg functions[] = {
+    { "secret", secret_new },
+    { "secret_from_env", secret_from_env },
+    { "secret_from_file", secret_from_file },
+    { NULL, NULL },
+};
+
+void kf_lua_open_secret(lua_State *L)
+{
+    luaL_newmetatable(L, KF_LUA_SECRET);
+    luaL_setfuncs(L, meta, 0);
+    luaL_newlib(L, methods);
+    lua_setfield(L, -2, "__index");
+    lua_pushliteral(L, KF_LUA_SECRET);
+    lua_setfield(L, -2, "__metatable");
+    lua_pop(L, 1);
+    luaL_setfuncs(L, functions, 0);
+}
