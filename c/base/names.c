@@ -6,7 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
-#define ROW(family, value, name, nick, kind, show, sensitive)                              \
+#define ROW(family, value, name, nick, kind, show, sensitive) \
     { value, name, nick, kind, show, sensitive },
 static const struct kf_name ROWS[] = {
 #include "base/names.def"
@@ -26,7 +26,7 @@ static const char *const PREFIX[KF_FAMILIES] = { "CKA_", "CKO_", "CKK_",
                                                  "CKC_", "CKM_", "CKR_" };
 enum { PREFIX_LENGTH = 4 };
 
-/* Second names of a value, all of them from PKCS#11 v2.x headers; found, never shown. */
+/* Second names of a value, from older headers of PKCS#11: found, never shown. */
 static const struct alias {
     enum kf_family family;
     uint64_t value;
@@ -105,15 +105,16 @@ const struct kf_name *kf_name_find(enum kf_family family, const char *text)
     return NULL;
 }
 
-const char *kf_name_text(enum kf_family family, uint64_t value, char *buffer, size_t size)
+const char *kf_name_text(enum kf_family family, uint64_t value, char *buffer,
+                         size_t size)
 {
     const struct kf_name *row = kf_name_of(family, value);
+    const char *prefix = family < KF_FAMILIES ? PREFIX[family] : "";
 
     if (row)
         snprintf(buffer, size, "%s", row->name);
     else
-        snprintf(buffer, size, "%s0x%08" PRIX64, family < KF_FAMILIES ? PREFIX[family] : "",
-                 value);
+        snprintf(buffer, size, "%s0x%08" PRIX64, prefix, value);
     return buffer;
 }
 

@@ -19,7 +19,8 @@ enum { NUMBER_BYTES = 8, FIRST_CAPACITY = 32 };
 /* What every empty value points at: most objects have many, none needs memory. */
 static unsigned char nothing[1];
 
-static unsigned char *value_new(const struct kf_attributes *set, const void *bytes, size_t len)
+static unsigned char *value_new(const struct kf_attributes *set, const void *bytes,
+                                size_t len)
 {
     unsigned char *value = nothing;
 
@@ -271,7 +272,8 @@ failed:
     return NULL;
 }
 
-const struct kf_attribute *kf_attributes_get(const struct kf_attributes *set, uint64_t type)
+const struct kf_attribute *kf_attributes_get(const struct kf_attributes *set,
+                                             uint64_t type)
 {
     return find(set, type);
 }
@@ -280,7 +282,9 @@ bool kf_attributes_bool(const struct kf_attributes *set, uint64_t type, bool oth
 {
     const struct kf_attribute *attribute = find(set, type);
 
-    return attribute && attribute->kind == KF_BOOL ? attribute->value[0] != 0 : otherwise;
+    if (!attribute || attribute->kind != KF_BOOL)
+        return otherwise;
+    return attribute->value[0] != 0;
 }
 
 uint64_t kf_attributes_ulong(const struct kf_attributes *set, uint64_t type,
@@ -333,7 +337,8 @@ void kf_attributes_write(struct kf_writer *writer, const struct kf_attributes *s
     }
 }
 
-struct kf_attributes *kf_attributes_read(struct kf_reader *reader, size_t max, bool secret)
+struct kf_attributes *kf_attributes_read(struct kf_reader *reader, size_t max,
+                                         bool secret)
 {
     struct kf_attributes *set = reader->bad ? NULL : kf_attributes_new(secret);
     struct record record;
@@ -369,8 +374,13 @@ enum {
  * and the "Current Mechanisms" volume for the key types. CKA_EC_PARAMS is no identity:
  * the same curve has several encodings. */
 static const struct kf_row COMMON[] = {
-    { CKA_CLASS, 0 },      { CKA_TOKEN, 0 },    { CKA_PRIVATE, R },     { CKA_LABEL, 0 },
-    { CKA_MODIFIABLE, R }, { CKA_COPYABLE, R }, { CKA_DESTROYABLE, R },
+    { CKA_CLASS, 0 },
+    { CKA_TOKEN, 0 },
+    { CKA_PRIVATE, R },
+    { CKA_LABEL, 0 },
+    { CKA_MODIFIABLE, R },
+    { CKA_COPYABLE, R },
+    { CKA_DESTROYABLE, R },
 };
 static const struct kf_row DATA[] = {
     { CKA_APPLICATION, 0 },
@@ -492,7 +502,7 @@ static const struct kf_row OTHER_PUBLIC[] = {
     { KF_CKA_PARAMETER_SET, 0 },
 };
 
-/* Numbers of private keys. CKA_EC_POINT is there on tokens of other vendors only, and is
+/* Numbers of private keys. CKA_EC_POINT is there on some tokens (not on SoftHSM), and is
  * never sent. */
 static const struct kf_row RSA_PRIVATE[] = {
     { CKA_MODULUS, I },     { CKA_PUBLIC_EXPONENT, I }, { CKA_PRIVATE_EXPONENT, K },
@@ -512,7 +522,7 @@ static const struct kf_row OTHER_PRIVATE[] = {
     { KF_CKA_SEED, K },
 };
 
-/* ANY: all objects of the class; OTHER: those whose key type no line of the class names. */
+/* ANY: all objects of the class; OTHER: those whose key type no line of it names. */
 #define ANY (UINT64_MAX)
 #define OTHER (UINT64_MAX - 1)
 
@@ -628,7 +638,8 @@ bool kf_attribute_is_secret(uint64_t object_class, uint64_t type)
 {
     /* The classes whose CKA_VALUE is no key. One we do not know might be one. */
     static const uint64_t OPEN_VALUE[] = {
-        CKO_DATA, CKO_CERTIFICATE, CKO_PUBLIC_KEY, CKO_HW_FEATURE, CKO_DOMAIN_PARAMETERS,
+        CKO_DATA,       CKO_CERTIFICATE,       CKO_PUBLIC_KEY,
+        CKO_HW_FEATURE, CKO_DOMAIN_PARAMETERS,
     };
 
     if (type != CKA_VALUE)
