@@ -1,26 +1,26 @@
 /* SPDX-License-Identifier: MIT
- * softhsm_store: the token store of SoftHSM 2.6 and later ("file" backend), read and
- * written as SoftHSM itself would, under its locks, without its tears.
+ * softhsm_store: the token store of SoftHSM 2.6 and later ("file" backend), read as
+ * SoftHSM itself would, under its locks. Nothing here writes: see softhsm_batch.
  *
- * The format is SoftHSM's (object_store/ObjectFile.cpp, OSToken.cpp, Generation.cpp).
- * Nothing in it is authenticated, so all of it is parsed strictly. Values are still
- * encrypted here; engine_softhsm opens them.
+ * The layout is SoftHSM's (object_store/ObjectStore.cpp, OSToken.cpp). Nothing in it is
+ * authenticated, so all of it is parsed strictly. Values are still encrypted here;
+ * engine_softhsm opens them.
  */
 #ifndef KF_CLONE_SOFTHSM_STORE_H
 #define KF_CLONE_SOFTHSM_STORE_H
 
 #include "base/error.h"
 #include "base/secret.h"
-#include "base/wire.h"
+#include "clone/softhsm_record.h"
 #include "pkcs11/attribute.h"
-#include "pkcs11/session.h"
 
 #include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/stat.h>
 
 /* What softhsm2.conf says. Found as SoftHSM finds it: `conf`, else SOFTHSM2_CONF, else
- * ~/.config/softhsm2/softhsm2.conf, else /etc/softhsm/softhsm2.conf. */
+ * ~/.config/softhsm2/softhsm2.conf if readable, else the one under /etc. */
 struct kf_softhsm_conf {
     char path[PATH_MAX];
     char tokendir[PATH_MAX];
@@ -31,52 +31,58 @@ kf_rv kf_softhsm_conf_read(const char *conf, struct kf_softhsm_conf *out,
 
 /* One token's folder. */
 struct kf_store;
-/* By the serial number of the token. KFR_NOT_FOUND; KFR_STORE. */
+/* By the serial number of the token. KFR_NOT_FOUND; KFR_STORE; KFR_SYSTEM. */
 kf_rv kf_store_open(const struct kf_softhsm_conf *conf, const char *serial,
                     struct kf_store **out, struct kf_error *err);
-void kf_store_free(struct kf_store *store);
+void kf_store_free(struct kf_store *store); /* NULL is fine */
 const char *kf_store_path(const struct kf_store *store);
+/* The open folder, for openat and its like; the store keeps it. */
+int kf_store_folder(const struct kf_store *store);
+/* Owner, group and mode of token.object, which every other file of the token takes. */
+const struct stat *kf_store_owner(const struct kf_store *store);
 
-/* The PIN blob of token.object, read under its lock, retried while torn. */
+/* The user's PIN blob of token.object, read under its lock, retried while torn.
+ * CKR_USER_PIN_NOT_INITIALIZED where the token has none. The caller frees *out. */
 kf_rv kf_store_user_blob(struct kf_store *store, struct kf_secret **out,
                          struct kf_error *err);
 
-/* Names of all object files ("<uuid>.object"), sorted; freed with kf_store_names_free. */
+/* Names of all object files, sorted; freed with kf_store_names_free. Links and other
+ * foreign things are passed over, as SoftHSM does. */
 kf_rv kf_store_names(struct kf_store *store, char ***out, size_t *count,
                      struct kf_error *err);
 void kf_store_names_free(char **names, size_t count);
+/* Whether name is one that SoftHSM or keyferry gives: <uuid>.object. */
+bool kf_store_is_uuid_name(const char *name);
 
-/* One object as it lies there, kinds and encrypted values included (form is not decided
- * yet). Retried while torn, for a moment. KFR_VANISHED: no such file (any more);
- * KFR_STORE: no object can be read from it. Secret set. */
+/* By which it shows that a file is still the one that was read. */
+struct kf_store_mark {
+    ino_t inode;
+    off_t size;
+    struct timespec changed;
+};
+bool kf_store_mark(struct kf_store *store, const char *name, struct kf_store_mark *out);
+bool kf_store_mark_equal(const struct kf_store_mark *a, const struct kf_store_mark *b);
+
+/* The bytes of an object file into `into` (reused and grown; at[] points into it) and
+ * their records. A file that is being written is waited for, for a moment.
+ * KFR_VANISHED: no such file (any more); KFR_STORE: no object can be read from it.
+ * `mark` may be NULL. */
+kf_rv kf_store_load(struct kf_store *store, const char *name, struct kf_secret *into,
+                    struct kf_attribute at[KF_STORE_RECORDS_MAX], size_t *count,
+                    struct kf_store_mark *mark, struct kf_error *err);
+/* The same as a secret set. */
 kf_rv kf_store_read(struct kf_store *store, const char *name, struct kf_attributes **out,
                     struct kf_error *err);
-/* The bytes of an object file with generation 1, from a set with encrypted values. */
-kf_rv kf_store_encode(const struct kf_attributes *set, struct kf_writer *out,
-                      struct kf_error *err);
-/* For tests and fuzzing: strict parse of the bytes of an object file. */
-kf_rv kf_store_parse(const void *bytes, size_t len, struct kf_attributes **out,
-                     struct kf_error *err);
 
-/* Writing. A batch: write any number, publish, or discard. Files get mode and owner of
- * token.object; names are random. `name` gets "<uuid>.object" (42 bytes with the NUL). */
-enum { KF_STORE_NAME = 44 };
-kf_rv kf_store_stage(struct kf_store *store, const void *bytes, size_t len,
-                     char name[KF_STORE_NAME], struct kf_error *err);
-/* Makes all staged files durable, gives them their names without replacing anything,
- * removes the files named in `remove`, makes the folder durable, and bumps the token's
- * generation once (and once more some 50 ms later, by kf_store_settle). A journal beside
- * them makes the whole a single step: the next kf_store_open finishes or undoes what a
- * crash left. */
-kf_rv kf_store_publish(struct kf_store *store, const char *const *remove,
-                       size_t remove_count, struct kf_error *err);
-void kf_store_discard(struct kf_store *store);
-/* Waits out the rest of the pause after the last publish and bumps once more; again when
- * another hand changed the generation meanwhile (hazards H1, H2, H16). */
-void kf_store_settle(struct kf_store *store);
-/* Removes object files at once (undo of a publish) and bumps. */
-kf_rv kf_store_remove(struct kf_store *store, const char *const *names, size_t count,
-                      struct kf_error *err);
+/* Which file of the folder is being opened: SoftHSM opens an object's file whenever its
+ * handle is used, so a look at a handle tells its file. Start, use the handle, ask. */
+struct kf_store_watch;
+struct kf_store_watch *kf_store_watch_new(struct kf_store *store); /* NULL: not here */
+void kf_store_watch_free(struct kf_store_watch *watch);
+void kf_store_watch_start(struct kf_store_watch *watch);
+/* Which of the names was opened since then: its index; `count` when none or several. */
+size_t kf_store_watch_which(struct kf_store_watch *watch, const char *const *names,
+                            size_t count);
 
 /* Removes the token's whole folder, as softhsm2-util --delete-token does. */
 kf_rv kf_store_delete_token(const struct kf_softhsm_conf *conf, const char *serial,
