@@ -1,0 +1,167 @@
+-- SPDX-License-Identifier: MIT
+--- Where secrets and confirmations come from: the option, the environment, the terminal.
+local core = require("keyferry.core")
+
+local status = require("keyferry.shell.status")
+local text = require("keyferry.shell.text")
+
+local M = {}
+
+M.TRIES = 3
+M.PROCEED = "Type 'proceed' to continue, or 'quit' to quit now."
+
+-- Where core.terminal fails when there is no terminal, or none any more.
+local NO_TERMINAL = { open = true, read = true, tcgetattr = true, tcsetattr = true }
+
+local function layout(question)
+    return " \n  " .. text.clean(question, "\n") .. "\n  > "
+end
+
+local function no_secret(what)
+    local ways = {}
+    if what.option then
+        ways[#ways + 1] = "-" .. what.option
+    end
+    if what.env then
+        ways[#ways + 1] = what.env .. " or " .. what.env .. "_FILE"
+    end
+    return core.error({
+        code = "KFR_NO_SECRET",
+        what = what.option and ("no value for -%s and no terminal to ask on"):format(what.option)
+            or "a secret is needed and there is no terminal to ask on",
+        hint = #ways > 0 and "give " .. table.concat(ways, ", or set ") or nil,
+    })
+end
+
+local function from_environment(name)
+    local secret, path
+    secret = core.secret_from_env(name)
+    if secret then
+        return secret
+    end
+    path = os.getenv(name .. "_FILE")
+    if path and path ~= "" then
+        return core.secret_from_file(path)
+    end
+    return nil
+end
+
+local function terminal(ask, question, refusal)
+    local answer, err = ask(layout(question))
+    if answer ~= nil then
+        return answer
+    end
+    if NO_TERMINAL[status.field(err, "call")] then
+        return nil, refusal()
+    end
+    return nil, err
+end
+
+local function ask_once(what, question)
+    return terminal(core.terminal.ask_secret, question, function()
+        return no_secret(what)
+    end)
+end
+
+local function ask_twice(what, out)
+    for _ = 1, M.TRIES do
+        local first, again, err, same
+        first, err = ask_once(what, what.prompt)
+        if not first then
+            return nil, err
+        end
+        again, err = ask_once(what, what.again or "Please enter it again:")
+        if not again then
+            first:close()
+            return nil, err
+        end
+        same = first == again
+        again:close()
+        if same then
+            return first
+        end
+        first:close()
+        out:note("  The two do not match.")
+    end
+    return nil, core.error({
+        code = "KFR_NO_SECRET", what = "the two entries did not match",
+        hint = "enter the same text twice",
+    })
+end
+
+--- A secret: from the option, the environment (NAME, then the file NAME_FILE), the terminal.
+-- @tparam table what `option`, `env`, `prompt`, `new` (asked twice), `again` (the second
+--   question), `quiet` (never asked: nil without an error when it was not given)
+-- @tparam table options the values of the command's options
+-- @param out the output
+-- @treturn[1] secret
+-- @treturn[2] nil
+-- @treturn[2] err
+function M.secret(what, options, out)
+    local secret, err
+    if what.option and options[what.option] then
+        return options[what.option]
+    end
+    if what.env then
+        secret, err = from_environment(what.env)
+        if secret or err then
+            return secret, err
+        end
+    end
+    if what.quiet then
+        return nil
+    end
+    out:settle()
+    if what.new then
+        secret, err = ask_twice(what, out)
+    else
+        secret, err = ask_once(what, what.prompt)
+    end
+    out.asked = secret ~= nil
+    return secret, err
+end
+
+local function refused(what, hint)
+    return core.error({ code = "KFR_REFUSED", what = what, hint = hint })
+end
+
+local function no_terminal()
+    return refused("no confirmation, and no terminal to ask on",
+        "-force confirms without asking")
+end
+
+--- Says what is about to be done and takes "proceed" or "quit"; -force answers.
+-- @tparam table lines what will happen, to which token
+-- @tparam table options the values of the command's options
+-- @param out the output
+-- @treturn[1] boolean true
+-- @treturn[2] nil
+-- @treturn[2] err
+function M.confirm(lines, options, out)
+    local question
+    if options.force then
+        for _, line in ipairs(lines) do
+            out:note("%s", line)
+        end
+        return true
+    end
+    question = table.concat(lines, "\n  ") .. "\n  " .. M.PROCEED
+    out:settle()
+    for _ = 1, M.TRIES do
+        local answer, err = terminal(core.terminal.ask, question, no_terminal)
+        if not answer then
+            return nil, err
+        end
+        answer = answer:match("^%s*(.-)%s*$"):lower()
+        if answer == "proceed" then
+            out.asked = true
+            return true
+        elseif answer == "quit" then
+            return nil, refused("the user quit, nothing was changed")
+        end
+        question = M.PROCEED
+    end
+    return nil, refused("neither 'proceed' nor 'quit' was answered, nothing was changed")
+end
+
+return M

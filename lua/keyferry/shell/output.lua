@@ -1,0 +1,298 @@
+-- SPDX-License-Identifier: MIT
+--- What the program writes: text or JSON lines on standard output, the rest on standard error.
+--
+-- A write to standard output that fails (a closed pipe, a full disk) is remembered, not
+-- thrown: a run in progress is worth more than its report. The exit status tells.
+local cjson = require("cjson").new()
+
+local status = require("keyferry.shell.status")
+local text = require("keyferry.shell.text")
+
+local M = {}
+local Output = {}
+Output.__index = Output
+
+cjson.encode_invalid_numbers("null")
+
+-- The order of the keys on a JSON line; others follow by name.
+local ORDER = {}
+for place, name in ipairs({
+    "event", "command", "status", "name", "label", "class", "key_type", "id", "handle",
+    "target_handle", "uri", "serial", "reason", "code", "hint", "exit", "cloned", "exists",
+    "failed", "skipped", "removed",
+}) do
+    ORDER[name] = place
+end
+
+local COUNTS = {
+    { "cloned", "cloned" }, { "exists", "already there" }, { "failed", "not cloned" },
+    { "skipped", "skipped" }, { "removed", "removed" },
+}
+
+local STATUS_WORD = { [0] = "success", [1] = "partial" }
+
+local encode
+
+local function before(a, b)
+    local x, y = ORDER[a] or math.huge, ORDER[b] or math.huge
+    if x ~= y then
+        return x < y
+    end
+    return a < b
+end
+
+local function encode_object(value)
+    local names, parts = {}, {}
+    for name in pairs(value) do
+        assert(type(name) == "string", "the keys of a JSON object are strings")
+        names[#names + 1] = name
+    end
+    table.sort(names, before)
+    for i, name in ipairs(names) do
+        parts[i] = encode(name) .. ":" .. encode(value[name])
+    end
+    return "{" .. table.concat(parts, ",") .. "}"
+end
+
+local function encode_array(value)
+    local parts = {}
+    for i = 1, #value do
+        parts[i] = encode(value[i])
+    end
+    return "[" .. table.concat(parts, ",") .. "]"
+end
+
+local ENCODERS = {
+    string = function(value)
+        return (cjson.encode(text.utf8(value)):gsub("\\/", "/"))
+    end,
+    number = function(value)
+        return math.type(value) == "integer" and ("%d"):format(value) or cjson.encode(value)
+    end,
+    boolean = tostring,
+    table = function(value) -- an empty table is an empty array
+        if next(value) == nil or value[1] ~= nil then
+            return encode_array(value)
+        end
+        return encode_object(value)
+    end,
+}
+
+function encode(value)
+    local encoder = ENCODERS[type(value)]
+    if encoder then
+        return encoder(value)
+    end
+    if value == cjson.null then
+        return "null"
+    end
+    -- tostring of a secret is "secret", of an error its line: nothing to hide, nothing lost
+    return ENCODERS.string(tostring(value))
+end
+
+--- One JSON value as text, without line breaks; object keys in the fixed order.
+M.encode = encode
+M.null = cjson.null
+
+local function format(fmt, ...)
+    local n, args
+    n = select("#", ...)
+    if n == 0 then
+        return text.clean(fmt, "\n\t")
+    end
+    args = { ... }
+    for i = 1, n do
+        if type(args[i]) == "string" then
+            args[i] = text.clean(args[i])
+        elseif type(args[i]) ~= "number" then
+            args[i] = text.clean(tostring(args[i]))
+        end
+    end
+    return fmt:format(table.unpack(args, 1, n))
+end
+
+--- An output.
+-- @tparam table how `json`, `quiet`; `stdout`, `stderr` (files); `terminal(fd)` -> boolean
+function M.new(how)
+    local terminal = how.terminal or function() return false end
+    return setmetatable({
+        json = how.json or false,
+        quiet = how.quiet or false,
+        stdout = how.stdout or io.stdout,
+        stderr = how.stderr or io.stderr,
+        stdout_terminal = terminal(1),
+        stderr_terminal = terminal(2),
+        failure = nil, -- why standard output took no more
+    }, Output)
+end
+
+-- Takes a progress line, and the line that ends a question, off the terminal.
+function Output:settle()
+    if self.drawn then
+        self.drawn = false
+        self.stderr:write("\r\27[K")
+    end
+    if self.asked then
+        self.asked = false
+        if self.stderr_terminal then
+            self.stderr:write(" \n")
+        end
+    end
+end
+
+function Output:out(line)
+    local ok, problem
+    self:settle()
+    if self.failure then
+        return
+    end
+    ok, problem = self.stdout:write(line, "\n")
+    if ok then
+        ok, problem = self.stdout:flush()
+    end
+    if not ok then
+        self.failure = problem or "write error"
+    end
+end
+
+function Output:err(line)
+    self:settle()
+    self.stderr:write(line, "\n")
+    self.stderr:flush()
+end
+
+--- A line on standard output; nothing under --json or --quiet. Strings among the arguments
+-- are cleaned: what a token answers cannot move the cursor.
+function Output:print(fmt, ...)
+    if not self.json and not self.quiet then
+        self:out(format(fmt, ...))
+    end
+end
+
+--- A line that is the result itself: also printed under --quiet.
+function Output:result(fmt, ...)
+    if not self.json then
+        self:out(format(fmt, ...))
+    end
+end
+
+--- A warning on standard error.
+function Output:warn(fmt, ...)
+    self:err("warning: " .. format(fmt, ...))
+end
+
+--- A line on standard error, not under --quiet.
+function Output:note(fmt, ...)
+    if not self.quiet then
+        self:err(format(fmt, ...))
+    end
+end
+
+--- One JSON line under --json, else nothing.
+function Output:event(fields)
+    if self.json then
+        self:out(encode(fields))
+    end
+end
+
+--- How far the run is: one line redrawn, only at a terminal.
+function Output:progress(done, total)
+    if not self.stderr_terminal or self.quiet then
+        return
+    end
+    if done >= total then
+        self:settle()
+        return
+    end
+    self.stderr:write(("\r\27[K%d of %d"):format(done, total))
+    self.stderr:flush()
+    self.drawn = true
+end
+
+--- What failed and what to do, on standard error.
+-- @param reason an error object or a sentence
+-- @string[opt] hint the second line, when the reason brings none
+function Output:problem(reason, hint)
+    hint = status.field(reason, "hint") or hint
+    self:err("error: " .. text.clean(tostring(reason)))
+    if hint and hint ~= "" then
+        self:err("  " .. text.clean(hint))
+    end
+end
+
+local function counts_line(counts)
+    local parts = {}
+    for _, count in ipairs(COUNTS) do
+        local n = counts[count[1]]
+        if n and (n > 0 or count[1] == "cloned") then
+            parts[#parts + 1] = ("%d %s"):format(n, count[2])
+        end
+    end
+    return table.concat(parts, ", ")
+end
+
+-- Where nobody watches standard output the reason goes to standard error as well, so that
+-- `>/dev/null` in a crontab hides no failure.
+function Output:failed(result)
+    local hint = status.field(result.reason, "hint") or result.hint
+    local reason = text.clean(tostring(result.reason or status.text(result.status)))
+    if self.json or not self.stdout_terminal then
+        self:problem(result.reason or reason, result.hint)
+    end
+    self:result("'%s' failed: %s", result.command, reason)
+    if hint and hint ~= "" and self.stdout_terminal then
+        self:result("  %s", hint)
+    end
+end
+
+--- The end of a command: counts, its last line and the command result.
+-- @tparam table result `command`, `status`; `reason` (error or sentence), `hint`, `counts`,
+--   `silent` (no "successful" line), `bare` (nothing at all on success)
+-- @treturn integer the status
+function Output:finish(result)
+    local event = {
+        event = "result", command = result.command,
+        status = STATUS_WORD[result.status] or "failed", exit = result.status,
+    }
+    if result.counts and next(result.counts) then
+        self:print("%s", counts_line(result.counts))
+        for name, n in pairs(result.counts) do
+            event[name] = n
+        end
+    end
+    if result.status ~= 0 then
+        event.reason = tostring(result.reason or status.text(result.status))
+        event.code = status.code(result.reason)
+        event.hint = status.field(result.reason, "hint") or result.hint
+        self:failed(result)
+    elseif not result.silent and not result.bare then
+        self:result("'%s' successful.", result.command)
+    end
+    if result.status ~= 0 or not result.bare then
+        self:result("")
+        self:result("Command Result : %d (%s)", result.status, status.text(result.status))
+    end
+    self:event(event)
+    return result.status
+end
+
+--- The last word: a report that could not be written makes the run a failure.
+-- @tparam integer code the exit status so far
+-- @treturn integer the exit status
+function Output:close(code)
+    local ok, problem
+    self:settle()
+    if not self.failure then
+        ok, problem = self.stdout:flush()
+        if not ok then
+            self.failure = problem or "write error"
+        end
+    end
+    if not self.failure then
+        return code
+    end
+    self.stderr:write("error: standard output: ", self.failure, "\n")
+    return code == 0 and status.SYSTEM or code
+end
+
+return M
