@@ -16,7 +16,6 @@
 enum {
     DEPTH_MAX = 64,           /* of a tree to be removed: one descriptor a level */
     TEMPORARY_WAIT_MS = 5000, /* for another writer of the same file */
-    TEMPORARY_TRIES = 16,
     LOCK_PAUSE_MS = 2
 };
 
@@ -27,6 +26,41 @@ static void close_keeping_errno(int fd)
     if (fd >= 0)
         close(fd);
     errno = sys;
+}
+
+/* ---- locks ---- */
+
+static long long now_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+kf_rv kf_file_lock(int fd, bool exclusive, int wait_ms, struct kf_error *err)
+{
+    /* l_start and l_len 0: the whole file; l_pid must be 0 for these locks. */
+    struct flock lock = { .l_whence = SEEK_SET };
+    struct timespec pause = { .tv_sec = 0, .tv_nsec = LOCK_PAUSE_MS * 1000000L };
+    long long until = now_ms() + wait_ms;
+
+    lock.l_type = exclusive ? F_WRLCK : F_RDLCK;
+    while (fcntl(fd, F_OFD_SETLK, &lock) != 0) {
+        if (errno == EACCES)
+            errno = EAGAIN;
+        if (errno != EINTR && (errno != EAGAIN || now_ms() >= until))
+            return kf_fail_errno(err, "fcntl", "locking a file");
+        nanosleep(&pause, NULL);
+    }
+    return KFR_OK;
+}
+
+void kf_file_unlock(int fd)
+{
+    struct flock lock = { .l_type = F_UNLCK, .l_whence = SEEK_SET };
+
+    (void)fcntl(fd, F_OFD_SETLK, &lock);
 }
 
 /* ---- whole reads and writes ---- */
@@ -188,31 +222,29 @@ static bool is_our_own(int fd)
 static kf_rv open_temporary(const char *path, int *out, struct kf_error *err)
 {
     const int flags = O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
-    kf_rv rv;
+    const long long until = now_ms() + TEMPORARY_WAIT_MS;
+    kf_rv rv = KFR_SYSTEM;
+    int fd = -1;
 
-    for (int i = 0; i < TEMPORARY_TRIES; i++) {
-        int fd = open(path, flags, 0600);
-
+    for (;;) {
+        fd = open(path, flags, 0600);
         if (fd < 0)
             return kf_fail_errno(err, "open", "%s", path);
-        rv = kf_file_lock(fd, true, TEMPORARY_WAIT_MS, err);
-        if (rv == KFR_OK && is_same_file(fd, path)) {
-            if (!is_our_own(fd))
-                rv = kf_fail(err, KFR_REFUSED, "open", "remove it",
-                             "%s is there and is not a plain file of this user", path);
-            else if (ftruncate(fd, 0) != 0)
-                rv = kf_fail_errno(err, "ftruncate", "%s", path);
-            if (rv == KFR_OK) {
-                *out = fd;
-                return KFR_OK;
-            }
-        }
-        close_keeping_errno(fd);
-        if (rv != KFR_OK)
-            return rv;
+        rv = kf_file_lock(fd, true, (int)(until - now_ms()), err);
+        if (rv != KFR_OK || is_same_file(fd, path))
+            break;
+        close(fd);
     }
-    errno = EBUSY;
-    return kf_fail_errno(err, "open", "%s", path);
+    if (rv == KFR_OK && !is_our_own(fd))
+        rv = kf_fail(err, KFR_REFUSED, "open", "remove it",
+                     "%s is there and is not a plain file of this user", path);
+    if (rv == KFR_OK && ftruncate(fd, 0) != 0)
+        rv = kf_fail_errno(err, "ftruncate", "%s", path);
+    if (rv == KFR_OK)
+        *out = fd;
+    else
+        close_keeping_errno(fd);
+    return rv;
 }
 
 static kf_rv fill(int fd, const char *path, const void *bytes, size_t len, mode_t mode,
@@ -251,41 +283,6 @@ kf_rv kf_file_write(const char *path, const void *bytes, size_t len, mode_t mode
 done:
     close_keeping_errno(fd);
     return rv;
-}
-
-/* ---- locks ---- */
-
-static long long now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
-kf_rv kf_file_lock(int fd, bool exclusive, int wait_ms, struct kf_error *err)
-{
-    /* l_start and l_len 0: the whole file; l_pid must be 0 for these locks. */
-    struct flock lock = { .l_whence = SEEK_SET };
-    struct timespec pause = { .tv_sec = 0, .tv_nsec = LOCK_PAUSE_MS * 1000000L };
-    long long until = now_ms() + wait_ms;
-
-    lock.l_type = exclusive ? F_WRLCK : F_RDLCK;
-    while (fcntl(fd, F_OFD_SETLK, &lock) != 0) {
-        if (errno == EACCES)
-            errno = EAGAIN;
-        if (errno != EINTR && (errno != EAGAIN || now_ms() >= until))
-            return kf_fail_errno(err, "fcntl", "locking a file");
-        nanosleep(&pause, NULL);
-    }
-    return KFR_OK;
-}
-
-void kf_file_unlock(int fd)
-{
-    struct flock lock = { .l_type = F_UNLCK, .l_whence = SEEK_SET };
-
-    (void)fcntl(fd, F_OFD_SETLK, &lock);
 }
 
 /* ---- trust ---- */
@@ -408,7 +405,7 @@ static kf_rv empty_folder(int fd, const char *path, int depth, struct kf_error *
 {
     DIR *folder = depth < DEPTH_MAX ? fdopendir(fd) : NULL;
     size_t removed = 0;
-    kf_rv rv;
+    kf_rv rv = KFR_OK;
 
     if (!folder) {
         if (depth < DEPTH_MAX)

@@ -502,8 +502,8 @@ static const struct kf_row OTHER_PUBLIC[] = {
     { KF_CKA_PARAMETER_SET, 0 },
 };
 
-/* Numbers of private keys. CKA_EC_POINT is there on some tokens (not on SoftHSM), and is
- * never sent. */
+/* Numbers of private keys. CKA_EC_POINT is there on some tokens (not on SoftHSM), and
+ * is never sent. */
 static const struct kf_row RSA_PRIVATE[] = {
     { CKA_MODULUS, I },     { CKA_PUBLIC_EXPONENT, I }, { CKA_PRIVATE_EXPONENT, K },
     { CKA_PRIME_1, K },     { CKA_PRIME_2, K },         { CKA_EXPONENT_1, K },
