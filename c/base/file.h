@@ -11,11 +11,14 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-/* Reads a regular file of at most max bytes into secret memory. The caller frees *out. */
+/* Reads a regular file of at most max bytes into secret memory. The caller frees *out.
+ * KFR_SYSTEM with errno in err->sys (ENOENT), KFR_ARGUMENT: not a regular file,
+ * KFR_LIMIT: larger than max, or growing. */
 kf_rv kf_file_read(const char *path, size_t max, struct kf_secret **out,
                    struct kf_error *err);
 
-/* Writes path.tmp beside it, fsyncs, renames, fsyncs the folder. */
+/* Writes path.tmp beside it, fsyncs, renames, fsyncs the folder. The mode is exactly that,
+ * whatever the umask. Two writers of one path take turns; a link is replaced. */
 kf_rv kf_file_write(const char *path, const void *bytes, size_t len, mode_t mode,
                     struct kf_error *err);
 
@@ -31,7 +34,8 @@ ssize_t kf_file_read_full(int fd, void *bytes, size_t n);
 ssize_t kf_file_write_full(int fd, const void *bytes, size_t n);
 
 /* KFR_REFUSED unless path belongs to this user or root and nobody else may write it:
- * the rule for configuration and scripts, which are run. Its folder must be so too. */
+ * the rule for configuration and scripts, which are run. Its folder must be so too (or be
+ * root's with the sticky bit, like /tmp). A link and what it leads to are both looked at. */
 kf_rv kf_file_trusted(const char *path, struct kf_error *err);
 
 /* Removes a folder and everything in it, never following a link. */
