@@ -107,14 +107,33 @@ size_t kf_end_staged(const struct kf_end *end)
     return end->staged;
 }
 
+/* A commit that failed as a whole says so of every object that it did not answer for. */
+static void settle_failed(struct kf_planted *planted, size_t count, kf_rv rv,
+                          const struct kf_error *err)
+{
+    size_t i;
+
+    for (i = 0; i < count; i++) {
+        if (planted[i].rv || planted[i].handle != CK_INVALID_HANDLE)
+            continue;
+        planted[i].rv = rv;
+        if (err)
+            planted[i].err = *err;
+    }
+}
+
 kf_rv kf_end_commit(struct kf_end *end, enum kf_commit mode, const CK_OBJECT_HANDLE *remove,
                     size_t remove_count, struct kf_planted *planted, struct kf_error *err)
 {
+    size_t count = end->staged;
     kf_rv rv;
 
-    memset(planted, 0, end->staged * sizeof *planted);
+    if (count)
+        memset(planted, 0, count * sizeof *planted);
     rv = end->engine->commit(end->state, mode, remove, remove_count, planted, err);
     end->staged = 0;
+    if (rv)
+        settle_failed(planted, count, rv, err);
     return rv;
 }
 
