@@ -1,6 +1,7 @@
-# What the specs and the bench need besides the product. Included by the Makefile.
+# What the specs and the bench need besides the product. Included by the Makefile. Not
+# sanitized with it (SPEC_SANITIZE does that): other people's programs load liar.so, too.
 SPEC_TOOLS := $(addprefix $(B)/spec/,liar.so not_pkcs11.so softhsm_dump fill loop)
-SPEC_CC     = $(CC) $(CPPFLAGS) $(FLOOR_pkcs11) $(WARN) $(CFLAGS) $(HARDEN) $(SANITIZE)
+SPEC_CC     = $(CC) $(CPPFLAGS) $(FLOOR_pkcs11) $(WARN) $(CFLAGS) $(HARDEN) $(SPEC_SANITIZE)
 SPEC_LINK   = $(LDFLAGS) $(call PKG,--libs,libcrypto) -ldl
 
 .PHONY: spec-tools
@@ -17,9 +18,9 @@ $(B)/spec/fill: $(addprefix $(B)/spec/,bench/fill.o bench/token.o support/image.
 $(B)/spec/loop: $(addprefix $(B)/spec/,bench/loop.o bench/token.o support/image.o)
 
 $(B)/spec/%.so:
-	$(CC) -shared $(SANITIZE) -o $@ $^ $(SPEC_LINK)
+	$(CC) -shared $(SPEC_SANITIZE) -o $@ $^ $(SPEC_LINK)
 
 $(B)/spec/softhsm_dump $(B)/spec/fill $(B)/spec/loop:
-	$(CC) $(SANITIZE) -o $@ $^ $(SPEC_LINK)
+	$(CC) $(SPEC_SANITIZE) -o $@ $^ $(SPEC_LINK)
 
 -include $(wildcard $(B)/spec/*/*.d)

@@ -1,0 +1,189 @@
+-- SPDX-License-Identifier: MIT
+-- The runner: lua5.4 spec/run.lua [-v] [-o text|tap|junit] [FILTER ...]
+--
+-- Run from the root of the repository. KEYFERRY_BUILD (default "build") is where keyferry
+-- and keyferry/core.so are. A test is run when every filter is found, as plain text, in
+-- "spec/x/y_spec.lua TestNoun.test_claim". A spec file returns
+--   { TestNoun = { test_a_claim_in_words = function() ... end, setUp = ..., tearDown = ... } }
+-- and nothing in it is passed over in silence: a name LuaUnit would not run is refused.
+-- The last line is "N passed, N failed[, N skipped]".
+
+local function absolute(path)
+  if path:sub(1, 1) == "/" then return path end
+  local pipe <close> = assert(io.popen("pwd"))
+  return pipe:read("l") .. "/" .. path
+end
+
+local root = absolute(".")
+local build = absolute(os.getenv("KEYFERRY_BUILD") or "build")
+package.path = ("%s/lua/?.lua;%s/lua/?/init.lua;%s/spec/?.lua;%s")
+  :format(root, root, root, package.path:gsub("%./[^;]*;?", ""))
+package.cpath = ("%s/?.so;%s"):format(build, package.cpath:gsub("%./[^;]*;?", ""))
+
+local lu = require("luaunit")
+local tmp = require("support.tmp")
+
+local function usage(message)
+  io.stderr:write("spec/run.lua: ", message,
+    "\nusage: lua5.4 spec/run.lua [-v] [-o text|tap|junit] [FILTER ...]\n")
+  os.exit(2, true)
+end
+
+local function arguments(argv)
+  local options = { output = "text", filters = {} }
+  local i = 1
+  while argv[i] do
+    if argv[i] == "-v" then
+      options.verbose = true
+    elseif argv[i] == "-o" then
+      i = i + 1
+      options.output = argv[i]
+    elseif argv[i]:sub(1, 1) == "-" then
+      usage("no such option: " .. argv[i])
+    else
+      table.insert(options.filters, argv[i])
+    end
+    i = i + 1
+  end
+  if not ({ text = 1, tap = 1, junit = 1 })[options.output] then
+    usage("-o takes text, tap or junit")
+  end
+  return options
+end
+
+local function spec_files()
+  local files = {}
+  for path in assert(io.popen("find spec -name '*_spec.lua' -type f | LC_ALL=C sort")):lines() do
+    table.insert(files, path)
+  end
+  return files
+end
+
+local fixtures = { setUp = true, tearDown = true }
+
+local function load_spec(path)
+  local chunk, problem = loadfile(path, "t")
+  if not chunk then error(problem, 0) end
+  local spec = chunk(path)
+  if type(spec) ~= "table" or not next(spec) then
+    error(path .. ": must return a table { TestNoun = { test_... } }", 0)
+  end
+  for noun, tests in pairs(spec) do
+    if type(noun) ~= "string" or not noun:find("^Test[%w_]*$") or type(tests) ~= "table" then
+      error(("%s: %s is not a table of tests with a name like TestNoun"):format(path, noun), 0)
+    end
+    local any
+    for name, test in pairs(tests) do
+      if type(name) == "string" and name:find("^test") and type(test) == "function" then
+        any = true
+      elseif type(test) == "function" and not fixtures[name] then
+        error(("%s: %s.%s would never be run: the name of a test begins with test")
+          :format(path, noun, name), 0)
+      end
+    end
+    if not any then error(("%s: %s has no tests"):format(path, noun), 0) end
+  end
+  return spec
+end
+
+local function is_wanted(name, filters)
+  for _, filter in ipairs(filters) do
+    if not name:find(filter, 1, true) then return false end
+  end
+  return true
+end
+
+local function sorted(map)
+  local keys = {}
+  for key in pairs(map) do table.insert(keys, key) end
+  table.sort(keys)
+  return keys
+end
+
+-- LuaUnit cuts a name at its first dot, so the file goes in without ".lua".
+local function collect(filters)
+  local list = {}
+  for _, path in ipairs(spec_files()) do
+    local spec = load_spec(path)
+    for _, noun in ipairs(sorted(spec)) do
+      for _, name in ipairs(sorted(spec[noun])) do
+        if name:find("^test") and is_wanted(("%s %s.%s"):format(path, noun, name), filters) then
+          table.insert(list, { ("%s %s.%s"):format(path:gsub("%.lua$", ""), noun, name),
+            spec[noun] })
+        end
+      end
+    end
+  end
+  return list
+end
+
+-- LuaUnit's own clock is the time of this processor; the work is done by others.
+local function now()
+  local file <close> = assert(io.open("/proc/uptime"))
+  return file:read("n")
+end
+
+local Lines = lu.genericOutput.new()
+Lines.__index = Lines
+
+function Lines.new(runner)
+  return setmetatable(lu.genericOutput.new(runner), Lines)
+end
+
+local function claim(node)
+  return (node.testName:gsub("_spec ", "_spec.lua ", 1))
+end
+
+function Lines:startTest()
+  self.started = now()
+end
+
+function Lines:endTest(node)
+  local took = self.runner.verbose_times and ("  %.2f s"):format(now() - self.started) or ""
+  if node:isSkipped() then
+    print(("skipped  %s: %s%s"):format(claim(node), node.msg or "", took))
+  elseif not node:isSuccess() then
+    print(("FAILED   %s%s"):format(claim(node), took))
+    print("         " .. tostring(node.msg):gsub("\n", "\n         "))
+    print("         " .. tostring(node.stackTrace or ""):gsub("\n", "\n         "))
+  elseif self.runner.verbose_times then
+    print(("ok       %s%s"):format(claim(node), took))
+  end
+  io.stdout:flush()
+end
+
+local function run(options)
+  local runner = lu.LuaUnit.new()
+  local list = collect(options.filters)
+  if options.output == "text" then
+    runner.outputType = Lines
+  else
+    runner:setOutputType(options.output, options.output == "junit" and build .. "/spec.xml")
+  end
+  runner.verbose_times = options.verbose
+  runner:registerSuite()
+  runner:internalRunSuiteByInstances(list)
+  runner:unregisterSuite()
+  return runner.result
+end
+
+local options = arguments(arg)
+local good, result = xpcall(run, function(problem)
+  return debug.traceback(tostring(problem), 2)
+end, options)
+local failed, skipped, passed = 1, 0, 0
+if good then
+  failed, skipped = result.notSuccessCount, result.skippedCount
+  passed = result.successCount
+else
+  io.stderr:write(tostring(result), "\n")
+end
+if good and passed + failed + skipped == 0 then
+  io.stderr:write("spec/run.lua: no test was run\n")
+  good = false
+end
+collectgarbage()
+tmp.remove_all()
+print(("%d passed, %d failed%s"):format(passed, failed,
+  skipped > 0 and (", %d skipped"):format(skipped) or ""))
+os.exit(good and failed == 0 and 0 or 1, true)
