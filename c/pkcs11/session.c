@@ -21,14 +21,12 @@ struct kf_session {
 struct role {
     CK_USER_TYPE user;
     const char *name;
-    CK_FLAGS locked, last_try, to_be_changed;
+    CK_FLAGS locked, last_try;
 };
 
 static const struct role roles[] = {
-    {CKU_USER, "user", CKF_USER_PIN_LOCKED, CKF_USER_PIN_FINAL_TRY,
-     CKF_USER_PIN_TO_BE_CHANGED},
-    {CKU_SO, "security officer", CKF_SO_PIN_LOCKED, CKF_SO_PIN_FINAL_TRY,
-     CKF_SO_PIN_TO_BE_CHANGED},
+    {CKU_USER, "user", CKF_USER_PIN_LOCKED, CKF_USER_PIN_FINAL_TRY},
+    {CKU_SO, "security officer", CKF_SO_PIN_LOCKED, CKF_SO_PIN_FINAL_TRY},
 };
 
 static const struct role *role_of(CK_USER_TYPE user)
@@ -187,12 +185,14 @@ kf_rv kf_session_login(struct kf_session *session, CK_USER_TYPE user,
         return kf_fail(err, KFR_MEMORY, NULL, NULL, "no secure memory for a PIN");
     answer = KF_CALL(session->module, C_Login, session->handle, user,
                      pin ? pin->data : NULL, pin ? pin->len : 0);
-    if (answer == CKR_OK || answer == CKR_USER_ALREADY_LOGGED_IN) {
+    if (answer == CKR_OK)
         drop_pin(session);
+    else if (answer != CKR_USER_ALREADY_LOGGED_IN)
+        rv = refused(session, role, answer, pin, err);
+    /* Already logged in: a PIN that the token has seen is better than this one. */
+    if (rv == 0 && !session->pin) {
         session->pin = kept;
         kept = NULL;
-    } else {
-        rv = refused(session, role, answer, pin, err);
     }
     kf_secret_free(kept);
     return rv;
