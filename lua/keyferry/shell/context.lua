@@ -48,6 +48,12 @@ function Context:event(fields)
     self.output:event(event)
 end
 
+--- Aligned columns as lines, the title first; see Context:columns.
+-- @treturn table
+function Context.aligned(_, head, rows)
+    return text.columns(head, rows)
+end
+
 --- Aligned columns for people; nothing under --json.
 -- @tparam table head column titles
 -- @tparam table rows arrays of cells

@@ -1,0 +1,69 @@
+-- SPDX-License-Identifier: MIT
+-- hsm show: one HSM in detail. Nobody logs in.
+local keyferry = require("keyferry")
+
+local function show_partitions(ctx, hsm)
+    local rows = {}
+    local partitions, err = hsm:partitions()
+    if not partitions then
+        return nil, err
+    end
+    for i, partition in ipairs(partitions) do
+        rows[i] = { partition.label, partition.serial, partition.uri }
+        ctx:event({ event = "partition", label = partition.label, serial = partition.serial,
+            hsm = hsm.name, uri = partition.uri })
+    end
+    ctx:result("")
+    if #rows == 0 then
+        ctx:result("No partitions.")
+    else
+        ctx:columns({ "PARTITION", "SERIAL", "URI" }, rows)
+    end
+    return 0
+end
+
+local function run(ctx)
+    local hsm, info, err
+    hsm, err = keyferry.hsm(ctx.options.name)
+    if not hsm then
+        return nil, err
+    end
+    info, err = hsm:info()
+    if not info then
+        return nil, err
+    end
+    ctx:fields({
+        { "Name", hsm.name },
+        { "Serial", hsm.serial },
+        { "Kind", hsm.kind },
+        { "Folder", hsm.path },
+        { "Module", hsm.module_path },
+        { "Manufacturer", info.manufacturer },
+        { "Library", info.description },
+        { "Library version", info.library_version },
+        { "Cryptoki version", info.cryptoki_version },
+        { "Authentication", hsm.authentication },
+        { "Engine", hsm.engine },
+    })
+    ctx:event({
+        event = "hsm", name = hsm.name, serial = hsm.serial, kind = hsm.kind, path = hsm.path,
+        module = hsm.module_path, manufacturer = info.manufacturer,
+        description = info.description, library_version = info.library_version,
+        cryptoki_version = info.cryptoki_version, authentication = hsm.authentication,
+        engine = hsm.engine,
+    })
+    return show_partitions(ctx, hsm)
+end
+
+return {
+    name = "hsm show",
+    summary = "Show one HSM: its module, its settings and its partitions.",
+    category = "reads",
+    privileges = { "admin", "operator", "monitor" },
+    options = {
+        { name = "name", value = "name", kind = "string", required = true, complete = "hsms",
+            help = "Its name or serial number." },
+    },
+    examples = { "keyferry hsm show -name vault" },
+    run = run,
+}

@@ -1,0 +1,150 @@
+-- SPDX-License-Identifier: MIT
+-- partition contents: every object of a partition, but not the keys of its cloning domain.
+local keyferry = require("keyferry")
+
+local FLAGS = {
+    "private", "sensitive", "always_sensitive", "extractable", "never_extractable",
+    "wrap_with_trusted", "trusted", "local", "modifiable", "copyable", "destroyable",
+    "always_authenticate", "encrypt", "decrypt", "sign", "sign_recover", "verify",
+    "verify_recover", "wrap", "unwrap", "derive",
+}
+
+-- The words of RFC 7512, 2.3.
+local URI_TYPES = {
+    private_key = "private", public_key = "public", secret_key = "secret-key",
+    certificate = "cert", data = "data",
+}
+
+local function hex(bytes)
+    return bytes and (bytes:gsub(".", function(byte)
+        return ("%02x"):format(byte:byte())
+    end))
+end
+
+local function escaped(text, kept)
+    return (text:gsub(kept, function(byte)
+        return ("%%%02X"):format(byte:byte())
+    end))
+end
+
+local function uri(partition, attributes)
+    local parts = { partition.uri }
+    if attributes.label and attributes.label ~= "" then
+        parts[#parts + 1] = "object=" .. escaped(attributes.label, "[^%w._~-]")
+    end
+    if attributes.id and attributes.id ~= "" then
+        parts[#parts + 1] = "id=" .. escaped(attributes.id, ".")
+    end
+    if URI_TYPES[attributes.class] then
+        parts[#parts + 1] = "type=" .. URI_TYPES[attributes.class]
+    end
+    return table.concat(parts, ";")
+end
+
+local function flags(attributes)
+    local set = {}
+    for _, flag in ipairs(FLAGS) do
+        if attributes[flag] == true then
+            set[#set + 1] = flag
+        end
+    end
+    return set
+end
+
+local function describe(partition, object)
+    local attributes = object:attributes()
+    return {
+        handle = object.handle, class = attributes.class,
+        key_type = attributes.key_type or attributes.certificate_type,
+        label = attributes.label, id = hex(attributes.id), flags = flags(attributes),
+        uri = uri(partition, attributes), trouble = object.trouble,
+    }
+end
+
+local function print_all(ctx, found)
+    local rows = {}
+    local lines
+    for i, item in ipairs(found) do
+        rows[i] = { item.class, item.key_type, item.handle, item.id, item.label }
+    end
+    lines = ctx:aligned({ "CLASS", "TYPE", "HANDLE", "ID", "LABEL" }, rows)
+    ctx:result("%s", lines[1])
+    for i, item in ipairs(found) do
+        ctx:result("%s", lines[i + 1])
+        ctx:result("    %s", table.concat(item.flags, " "))
+        ctx:result("    %s", item.uri)
+    end
+end
+
+local function list(ctx, partition, session)
+    local found, unreadable = {}, 0
+    local objects, err = session:find()
+    if not objects then
+        return nil, err
+    end
+    for i, object in ipairs(objects) do
+        local item = describe(partition, object)
+        found[i] = item
+        if item.trouble then
+            unreadable = unreadable + 1
+            ctx:warn("object with handle %d: %s", item.handle, tostring(item.trouble))
+        end
+        ctx:event({
+            event = "object", label = item.label, class = item.class,
+            key_type = item.key_type, id = item.id, handle = item.handle, uri = item.uri,
+            flags = item.flags, reason = item.trouble and tostring(item.trouble),
+        })
+    end
+    if #found > 0 then
+        print_all(ctx, found)
+        ctx:print("")
+    end
+    ctx:print("%d object%s", #found, #found == 1 and "" or "s")
+    if unreadable > 0 then
+        return ctx:finish({ status = 1,
+            reason = ("%d of %d objects could not be read"):format(unreadable, #found) })
+    end
+    return 0
+end
+
+local function run(ctx)
+    local partition, password, session, status, err
+    partition, err = keyferry.partition(ctx.options.partition)
+    if not partition then
+        return nil, err
+    end
+    if not partition.token.protected_path then
+        password, err = ctx:secret({
+            option = "password", env = "KEYFERRY_PASSWORD",
+            prompt = "Please enter the password for the HSM user partition:",
+        })
+        if not password then
+            return nil, err
+        end
+    else
+        ctx:note("Please attend to the PED.")
+    end
+    session, err = partition:login(password)
+    if not session then
+        return nil, err
+    end
+    status, err = list(ctx, partition, session)
+    session:close()
+    return status, err
+end
+
+return {
+    name = "partition contents",
+    summary = "List the objects of a partition.",
+    category = "reads",
+    privileges = { "admin", "operator" },
+    options = {
+        { name = "partition", value = "name", kind = "label", required = true,
+            complete = "partitions", help = "The partition's label, or its PKCS#11 URI." },
+        { name = "password", value = "password", kind = "secret", max = 255,
+            help = "The Crypto Officer's password; KEYFERRY_PASSWORD, or asked for, "
+                .. "without it." },
+    },
+    examples = { "keyferry partition contents -partition sa78par1" },
+    run = run,
+}

@@ -1,0 +1,138 @@
+-- SPDX-License-Identifier: MIT
+-- partition create: a new partition with its cloning domain.
+local keyferry = require("keyferry")
+
+local QUESTIONS = {
+    {
+        field = "password", option = "password", env = "KEYFERRY_PASSWORD",
+        prompt = "Please enter a password for the user of the new partition:",
+        again = "Please re-enter the password for the user of the new partition:",
+    },
+    {
+        field = "so_password", option = "tokensopwd", env = "KEYFERRY_TOKENSOPWD",
+        prompt = "Please enter a password for the Security Officer of the new partition:",
+        again = "Please re-enter the password for the Security Officer of the new partition:",
+    },
+    {
+        field = "domain", option = "domain", env = "KEYFERRY_DOMAIN",
+        prompt = "Please enter the cloning domain for the new partition:",
+        again = "Please re-enter the cloning domain for the new partition:",
+    },
+}
+
+local function is_absent(hsm, label)
+    local existing, err = hsm:partition(label)
+    if not existing then
+        return err.code == "KFR_NOT_FOUND", err
+    end
+    return false, keyferry.error({
+        code = "KFR_EXISTS",
+        what = ("HSM \"%s\" has a partition \"%s\" already (%s)"):format(hsm.name, label,
+            existing.uri),
+        hint = "take another name, or remove that one with: keyferry partition delete",
+    })
+end
+
+-- The secrets of the new partition by field, in the order of the questions.
+local function ask(ctx)
+    local secrets = {}
+    for _, question in ipairs(QUESTIONS) do
+        if question.field ~= "domain" or not ctx.options.defaultdomain then
+            local secret, err = ctx:secret({
+                option = question.option, env = question.env, prompt = question.prompt,
+                again = question.again, new = true,
+            })
+            if not secret then
+                return nil, err
+            end
+            secrets[question.field] = secret
+        end
+    end
+    return secrets
+end
+
+local function make_domain(ctx, secrets)
+    if ctx.options.defaultdomain then
+        ctx:warn("the default domain is known to everybody who has keyferry")
+        return keyferry.default_domain()
+    end
+    return keyferry.domain(secrets.domain)
+end
+
+local function run(ctx)
+    local options = ctx.options
+    local hsm, absent, secrets, domain, partition, err
+    hsm, err = keyferry.backup_hsm(options.serial)
+    if not hsm then
+        return nil, err
+    end
+    absent, err = is_absent(hsm, options.partition)
+    if not absent then
+        return nil, err
+    end
+    if options.partition:find("^%d") then
+        ctx:warn("the label begins with a digit: some commands take it for a slot number")
+    end
+    secrets, err = ask(ctx)
+    if not secrets then
+        return nil, err
+    end
+    domain, err = make_domain(ctx, secrets)
+    if not domain then
+        return nil, err
+    end
+    partition, err = hsm:create_partition({
+        label = options.partition, password = secrets.password,
+        so_password = secrets.so_password, domain = domain,
+    })
+    if not partition then
+        domain:close()
+        return nil, err
+    end
+    ctx:print("Partition \"%s\" (serial %s) created on HSM \"%s\"", partition.label,
+        partition.serial, hsm.name)
+    ctx:print("Cloning domain: %s", domain:check())
+    ctx:event({
+        event = "partition", status = "created", label = partition.label,
+        serial = partition.serial, uri = partition.uri, hsm = hsm.name,
+        hsm_serial = hsm.serial, domain = domain:check(),
+    })
+    domain:close()
+    return 0
+end
+
+local function rules(options)
+    if options.domain and options.defaultdomain then
+        return "-domain and -defaultdomain exclude each other"
+    end
+    return nil
+end
+
+return {
+    name = "partition create",
+    summary = "Make a partition with its cloning domain.",
+    category = "writes",
+    privileges = { "admin" },
+    options = {
+        { name = "partition", value = "name", kind = "label", uri = false, required = true,
+            help = "The label of the new partition, at most 32 bytes." },
+        { name = "serial", value = "serialnum", kind = "serial", required = true,
+            complete = "serials", help = "The HSM to make it on." },
+        { name = "password", value = "password", kind = "secret", min = 4, max = 255,
+            help = "A password for its Crypto Officer; KEYFERRY_PASSWORD, or asked for, "
+                .. "without it." },
+        { name = "tokensopwd", value = "password", kind = "secret", min = 4, max = 255,
+            help = "A password for its Security Officer; KEYFERRY_TOKENSOPWD, or asked for, "
+                .. "without it." },
+        { name = "domain", value = "domain", kind = "secret", max = 1024,
+            help = "Its cloning domain; KEYFERRY_DOMAIN, or asked for, without it. Objects "
+                .. "are cloned only between partitions of one domain." },
+        { name = "defaultdomain", kind = "flag",
+            help = "Use the default domain string. Deprecated: everybody knows it." },
+        { name = "force", kind = "flag",
+            help = "Accepted as on lunash; making a partition asks for no confirmation." },
+    },
+    rules = rules,
+    examples = { "keyferry partition create -partition sa78par1 -serial 496771" },
+    run = run,
+}

@@ -1,0 +1,66 @@
+-- SPDX-License-Identifier: MIT
+-- partition list: the partitions of every HSM, or of one. Nobody logs in.
+local keyferry = require("keyferry")
+
+local function wanted(serial)
+    local hsm, err
+    if not serial then
+        return keyferry.hsms()
+    end
+    hsm, err = keyferry.backup_hsm(serial)
+    return hsm and { hsm }, err
+end
+
+local function add(ctx, rows, hsm, partitions)
+    for _, partition in ipairs(partitions) do
+        rows[#rows + 1] = { partition.label, partition.serial, hsm.name, hsm.serial,
+            partition.uri }
+        ctx:event({
+            event = "partition", label = partition.label, serial = partition.serial,
+            uri = partition.uri, hsm = hsm.name, hsm_serial = hsm.serial,
+        })
+    end
+end
+
+-- An HSM that does not answer is said and counts: a shorter list must not look complete.
+local function run(ctx)
+    local rows, unreadable, last = {}, 0, nil
+    local hsms, err = wanted(ctx.options.serial)
+    if not hsms then
+        return nil, err
+    end
+    for _, hsm in ipairs(hsms) do
+        local partitions, problem = hsm:partitions()
+        if partitions then
+            add(ctx, rows, hsm, partitions)
+        else
+            ctx:warn("HSM \"%s\": %s", hsm.name, tostring(problem))
+            unreadable, last = unreadable + 1, problem
+        end
+    end
+    if #rows > 0 then
+        ctx:columns({ "PARTITION", "SERIAL", "HSM", "HSM SERIAL", "URI" }, rows)
+    elseif unreadable == 0 then
+        ctx:note("There are no partitions.")
+    end
+    if unreadable == 0 then
+        return 0
+    elseif unreadable == #hsms then
+        return nil, last
+    end
+    return ctx:finish({ status = 1,
+        reason = ("%d of %d HSMs could not be read"):format(unreadable, #hsms) })
+end
+
+return {
+    name = "partition list",
+    summary = "List the partitions of every HSM, or of one.",
+    category = "reads",
+    privileges = { "admin", "operator", "monitor" },
+    options = {
+        { name = "serial", value = "serialnum", kind = "serial", complete = "serials",
+            help = "Only the HSM with this serial number." },
+    },
+    examples = { "keyferry partition list", "keyferry partition list -serial 496771" },
+    run = run,
+}

@@ -1,0 +1,141 @@
+-- SPDX-License-Identifier: MIT
+-- partition show: one partition in detail. Logs in only with -login, or when its password
+-- is given: the domain and the number of objects can be told only then.
+local keyferry = require("keyferry")
+
+local function pin_state(token, role)
+    if token[role .. "_pin_locked"] then
+        return "locked"
+    end
+    if role == "user" and not token.user_pin_initialized then
+        return "not initialised"
+    end
+    if token[role .. "_pin_final_try"] then
+        return "one try left"
+    end
+    return token[role .. "_pin_count_low"] and "a wrong PIN was entered" or "ready"
+end
+
+local function space(free, total)
+    if not free and not total then
+        return nil
+    end
+    return ("%s free of %s bytes"):format(free or "?", total or "?")
+end
+
+local function password(ctx, partition)
+    if partition.token.protected_path then
+        return nil
+    end
+    return ctx:secret({
+        option = "password", env = "KEYFERRY_PASSWORD",
+        prompt = "Please enter the password for the HSM user partition:",
+        quiet = not ctx.options.login,
+    })
+end
+
+local function find_domain(session)
+    local domain, err = session:find_domain()
+    if domain then
+        local check = domain:check()
+        domain:close()
+        return check
+    end
+    if err.code == "KFR_NOT_FOUND" then
+        return false
+    end
+    return nil, err
+end
+
+-- What only its owner sees: { domain = check value or false, objects = number }, {} when
+-- nobody logged in, or nil and an error.
+local function inside(ctx, partition)
+    local inner = {}
+    local session, objects, err, secret
+    secret, err = password(ctx, partition)
+    if err then
+        return nil, err
+    end
+    if not secret and not (partition.token.protected_path and ctx.options.login) then
+        return inner
+    end
+    session, err = partition:login(secret)
+    if not session then
+        return nil, err
+    end
+    inner.domain, err = find_domain(session)
+    if inner.domain ~= nil then
+        objects, err = session:find()
+        inner.objects = objects and #objects
+    end
+    session:close()
+    if not inner.objects then
+        return nil, err
+    end
+    return inner
+end
+
+local function domain_text(domain)
+    if domain == nil then
+        return "seen by its owner only (-login)"
+    end
+    return domain or "none"
+end
+
+local function run(ctx)
+    local partition, inner, token, err
+    partition, err = keyferry.partition(ctx.options.partition)
+    if not partition then
+        return nil, err
+    end
+    inner, err = inside(ctx, partition)
+    if not inner then
+        return nil, err
+    end
+    token = partition.token
+    ctx:fields({
+        { "Partition", partition.label },
+        { "Serial", partition.serial },
+        { "HSM", ("%s (serial %s)"):format(partition.hsm.name, partition.hsm.serial) },
+        { "Manufacturer", token.manufacturer },
+        { "Model", token.model },
+        { "URI", partition.uri },
+        { "Authentication", token.protected_path and "PED" or "password" },
+        { "Crypto Officer", pin_state(token, "user") },
+        { "Security Officer", pin_state(token, "so") },
+        { "PIN length", ("%s to %s bytes"):format(token.min_pin, token.max_pin) },
+        { "Private space", space(token.free_private, token.total_private) },
+        { "Public space", space(token.free_public, token.total_public) },
+        { "Cloning domain", domain_text(inner.domain) },
+        { "Objects", inner.objects },
+    })
+    ctx:event({
+        event = "partition", label = partition.label, serial = partition.serial,
+        uri = partition.uri, hsm = partition.hsm.name, hsm_serial = partition.hsm.serial,
+        manufacturer = token.manufacturer, model = token.model,
+        protected_path = token.protected_path, crypto_officer = pin_state(token, "user"),
+        security_officer = pin_state(token, "so"), min_pin = token.min_pin,
+        max_pin = token.max_pin, free_private = token.free_private,
+        total_private = token.total_private, free_public = token.free_public,
+        total_public = token.total_public, objects = inner.objects,
+        domain = inner.domain == false and ctx.null or inner.domain,
+    })
+    return 0
+end
+
+return {
+    name = "partition show",
+    summary = "Show one partition: its roles, its space, and to its owner its cloning domain.",
+    category = "reads",
+    privileges = { "admin", "operator", "monitor" },
+    options = {
+        { name = "partition", value = "name", kind = "label", required = true,
+            complete = "partitions", help = "The partition's label, or its PKCS#11 URI." },
+        { name = "password", value = "password", kind = "secret", max = 255,
+            help = "The Crypto Officer's password; also KEYFERRY_PASSWORD." },
+        { name = "login", kind = "flag",
+            help = "Log in, asking for the password when it is not given." },
+    },
+    examples = { "keyferry partition show -partition sa78par1 -login" },
+    run = run,
+}
