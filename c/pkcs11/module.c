@@ -9,7 +9,6 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/rand.h>
-#include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,11 +43,11 @@ struct kf_module {
     pid_t pid;
     char *path;
     void *image;
-    int fd;             /* of the private copy: as long as it is loaded, or -1 */
-    char loaded[48];    /* the name it was loaded under, when fd is not -1 */
+    int fd;          /* of the private copy: as long as it is loaded, or -1 */
+    char loaded[48]; /* the name it was loaded under, when fd is not -1 */
     CK_FUNCTION_LIST *functions;
     CK_INFO info;
-    struct saved *env;  /* the options' settings, copied */
+    struct saved *env; /* the options' settings, copied */
     unsigned char salt[DIGEST];
     struct refused refused[REFUSED_MAX];
     size_t refused_count;
@@ -108,7 +107,8 @@ static void environment_restore(struct saved *before)
         environment_set(before[count].name, before[count].value);
 }
 
-/* Sets all of wanted; gives what was there before, or NULL with everything as it was. */
+/* Sets all of wanted; gives what was there before, or NULL with everything as it was.
+ */
 static struct saved *environment_enter(const struct saved *wanted)
 {
     struct saved *before;
@@ -185,7 +185,8 @@ static kf_rv image_copy(int from, int to, const char *path, struct kf_error *err
     if (got < 0)
         rv = kf_fail_errno(err, "read", "PKCS#11 module %s", path);
     else if (total > IMAGE_MAX)
-        rv = kf_fail(err, KFR_LIMIT, "read", NULL, "%s is too large for a module", path);
+        rv =
+            kf_fail(err, KFR_LIMIT, "read", NULL, "%s is too large for a module", path);
     else
         rv = 0;
 done:
@@ -193,7 +194,8 @@ done:
     return rv;
 }
 
-static kf_rv image_load(struct kf_module *module, const char *name, struct kf_error *err)
+static kf_rv image_load(struct kf_module *module, const char *name,
+                        struct kf_error *err)
 {
     const char *why;
 
@@ -201,8 +203,11 @@ static kf_rv image_load(struct kf_module *module, const char *name, struct kf_er
     if (module->image)
         return 0;
     why = dlerror();
+    if (why && strncmp(why, name, strlen(name)) == 0) /* a copy's name says nothing */
+        why += strlen(name) + strspn(why + strlen(name), ": ");
     return kf_fail(err, KFR_MODULE, "dlopen", "give the path of a PKCS#11 library",
-                   "%s cannot be loaded: %s", module->path, why ? why : "no reason given");
+                   "%s cannot be loaded: %s", module->path,
+                   why ? why : "no reason given");
 }
 
 /* The fd stays open: glibc knows libraries by name, and a closed fd's number, so this
@@ -298,10 +303,11 @@ static kf_rv take_functions(struct kf_module *module, struct kf_error *err)
     rv = get(&list);
     if (rv != CKR_OK)
         return kf_module_fail(err, rv, "C_GetFunctionList", "module %s", module->path);
-    if (!list || list->version.major < 2 || list->version.major > 3 || !list->C_Initialize)
-        return kf_fail(err, KFR_MODULE, "C_GetFunctionList",
-                       "use a module for PKCS#11 2 or 3",
-                       "%s gives no function list that this program knows", module->path);
+    if (!list || list->version.major < 2 || list->version.major > 3 ||
+        !list->C_Initialize)
+        return kf_fail(
+            err, KFR_MODULE, "C_GetFunctionList", "use a module for PKCS#11 2 or 3",
+            "%s gives no function list that this program knows", module->path);
     module->functions = list;
     return 0;
 }
@@ -324,11 +330,12 @@ static kf_rv initialize(struct kf_module *module, const char *init_args,
     }
     kf_module_fail(err, rv, "C_Initialize", "module %s", module->path);
     if (err && strstr(module->path, "softhsm"))
-        snprintf(err->hint, sizeof err->hint,
-                 "%s", rv == CKR_CRYPTOKI_ALREADY_INITIALIZED
-                     ? "open it as a private copy"
-                     : "is its configuration (SOFTHSM2_CONF) readable, is "
-                       "objectstore.backend `file`, and does directories.tokendir exist?");
+        snprintf(
+            err->hint, sizeof err->hint, "%s",
+            rv == CKR_CRYPTOKI_ALREADY_INITIALIZED
+                ? "open it as a private copy"
+                : "is its configuration (SOFTHSM2_CONF) readable, is "
+                  "objectstore.backend `file`, and does directories.tokendir exist?");
     return rv;
 }
 
@@ -340,7 +347,8 @@ static kf_rv load_and_initialize(struct kf_module *module,
     kf_rv rv;
 
     if (!before)
-        return kf_fail(err, KFR_ARGUMENT, "setenv", "a name has no `=` and is not empty",
+        return kf_fail(err, KFR_ARGUMENT, "setenv",
+                       "a name has no `=` and is not empty",
                        "the environment for %s cannot be set", module->path);
     rv = load(module, options->private_copy, err);
     if (rv == 0)
@@ -399,7 +407,8 @@ struct kf_module *kf_module_ref(struct kf_module *module)
     return module;
 }
 
-/* A library that would not go (NODELETE) keeps its name: then its fd, too, must stay. */
+/* A library that would not go (NODELETE) keeps its name: then its fd, too, must stay.
+ */
 static void unload(struct kf_module *module)
 {
     void *still = NULL;
@@ -524,8 +533,8 @@ bool kf_module_pin_refused(const struct kf_module *module, CK_SLOT_ID slot,
 }
 
 /* When the list is full the oldest goes. */
-void kf_module_pin_remember(struct kf_module *module, CK_SLOT_ID slot, CK_USER_TYPE user,
-                            const struct kf_secret *pin)
+void kf_module_pin_remember(struct kf_module *module, CK_SLOT_ID slot,
+                            CK_USER_TYPE user, const struct kf_secret *pin)
 {
     struct refused one = {.slot = slot, .user = user};
 
@@ -548,88 +557,4 @@ void kf_module_pin_forget(struct kf_module *module, CK_SLOT_ID slot, CK_USER_TYP
         if (module->refused[i].slot != slot || module->refused[i].user != user)
             module->refused[kept++] = module->refused[i];
     module->refused_count = kept;
-}
-
-/* ---- refusals in words ---- */
-
-struct advice {
-    CK_RV rv;
-    const char *hint;
-};
-
-static const struct advice advices[] = {
-    {CKR_HOST_MEMORY, "the module is out of memory: close something and try again"},
-    {CKR_SLOT_ID_INVALID, "list the slots again: the token went away or moved"},
-    {CKR_GENERAL_ERROR, "the module gives no reason; its own log may"},
-    {CKR_FUNCTION_FAILED, "the module gives no reason; its own log may"},
-    {CKR_ATTRIBUTE_READ_ONLY, "the token does not let this attribute be set"},
-    {CKR_ATTRIBUTE_SENSITIVE, "the token never shows this value"},
-    {CKR_ATTRIBUTE_VALUE_INVALID, "the token does not take one of the values"},
-    {CKR_ATTRIBUTE_TYPE_INVALID, "the token does not know one of the attributes"},
-    {CKR_ACTION_PROHIBITED, "CKA_COPYABLE, CKA_DESTROYABLE or CKA_MODIFIABLE forbids it"},
-    {CKR_DEVICE_ERROR, "check the HSM and its connection"},
-    {CKR_DEVICE_MEMORY, "the token is full: remove objects, or use a larger one"},
-    {CKR_DEVICE_REMOVED, "the token was removed: attach it and run the command again"},
-    {CKR_FUNCTION_CANCELED, "it was cancelled at the token (at the PED or PIN pad)"},
-    {CKR_FUNCTION_NOT_SUPPORTED, "this module cannot do that"},
-    {CKR_KEY_HANDLE_INVALID, "the key is no longer there, or the login has ended"},
-    {CKR_KEY_SIZE_RANGE, "the token does not take a key of this size here"},
-    {CKR_KEY_TYPE_INCONSISTENT, "a key of this type cannot be used that way"},
-    {CKR_KEY_FUNCTION_NOT_PERMITTED, "the key's usage flags do not allow it"},
-    {CKR_KEY_NOT_WRAPPABLE,
-     "CKA_WRAP_WITH_TRUSTED is set and the wrapping key is not trusted, or the token "
-     "cannot wrap keys of this type"},
-    {CKR_KEY_UNEXTRACTABLE, "CKA_EXTRACTABLE is false: this key may not be wrapped"},
-    {CKR_MECHANISM_INVALID, "the token, or the key's CKA_ALLOWED_MECHANISMS, lacks it"},
-    {CKR_MECHANISM_PARAM_INVALID, "the token does not take these mechanism parameters"},
-    {CKR_OBJECT_HANDLE_INVALID, "the object is no longer there, or the login has ended"},
-    {CKR_OPERATION_ACTIVE, "another operation is still going on in this session"},
-    {CKR_PIN_INCORRECT, "check the password; a token locks after several wrong ones"},
-    {CKR_PIN_INVALID, "the token does not take a PIN with such characters"},
-    {CKR_PIN_LEN_RANGE, "the PIN is too short, too long or too simple for the token"},
-    {CKR_PIN_EXPIRED, "set a new PIN with the token's own tool"},
-    {CKR_PIN_LOCKED, "the security officer must unlock it by setting a new PIN"},
-    {CKR_SESSION_CLOSED, "the session ended: run the command again"},
-    {CKR_SESSION_COUNT, "the token has no session left: close other programs"},
-    {CKR_SESSION_HANDLE_INVALID, "the session ended: run the command again"},
-    {CKR_SESSION_READ_ONLY, "a read-write session is needed"},
-    {CKR_SESSION_EXISTS, "close all other sessions on this token first"},
-    {CKR_SESSION_READ_ONLY_EXISTS, "close all read-only sessions on this token first"},
-    {CKR_TEMPLATE_INCOMPLETE, "the token wants an attribute that was not given"},
-    {CKR_TEMPLATE_INCONSISTENT, "the token does not take these attributes together"},
-    {CKR_TOKEN_NOT_PRESENT, "there is no token in the slot: attach it"},
-    {CKR_TOKEN_NOT_RECOGNIZED, "the token is not initialised, or of another kind"},
-    {CKR_TOKEN_WRITE_PROTECTED, "the token is write-protected"},
-    {CKR_USER_NOT_LOGGED_IN, "log in first"},
-    {CKR_USER_PIN_NOT_INITIALIZED, "the security officer must set the user PIN first"},
-    {CKR_USER_TYPE_INVALID, "the token has no such role"},
-    {CKR_USER_ANOTHER_ALREADY_LOGGED_IN, "another role is logged in: log out first"},
-    {CKR_CRYPTOKI_ALREADY_INITIALIZED,
-     "something else in this process uses this module: open it as a private copy"},
-    {CKR_CRYPTOKI_NOT_INITIALIZED, "the module was shut down by someone else"},
-    {CKR_PIN_TOO_WEAK, "choose a stronger PIN"},
-    {KFR_CLOSED, "open the module and a session again"},
-    {KFR_MODULE, "the module does not follow PKCS#11"},
-};
-
-static const char *advice_for(CK_RV rv)
-{
-    for (size_t i = 0; i < sizeof advices / sizeof advices[0]; i++)
-        if (advices[i].rv == rv)
-            return advices[i].hint;
-    return NULL;
-}
-
-kf_rv kf_module_fail(struct kf_error *err, CK_RV rv, const char *call, const char *format,
-                     ...)
-{
-    bool ours = (rv >> 16) == (KFR_CLOSED >> 16) && rv != KFR_CLOSED;
-    kf_rv result = ours || rv == CKR_OK ? KFR_MODULE : rv;
-    char what[sizeof err->what];
-    va_list args;
-
-    va_start(args, format);
-    vsnprintf(what, sizeof what, format, args);
-    va_end(args);
-    return kf_fail(err, result, call, advice_for(result), "%s", what);
 }

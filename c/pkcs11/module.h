@@ -23,15 +23,15 @@ struct kf_setting {
 };
 
 struct kf_module_options {
-    bool private_copy;                  /* load a copy of the image, not the image */
-    const struct kf_setting *env;       /* environment around dlopen and C_Initialize only */
+    bool private_copy;            /* load a copy of the image, not the image */
+    const struct kf_setting *env; /* environment around dlopen and C_Initialize only */
     size_t env_count;
-    const char *init_args;              /* pReserved of C_Initialize as a string (NSS), or NULL */
+    const char *init_args; /* pReserved of C_Initialize as a string (NSS), or NULL */
 };
 
 /* Loads path and calls C_Initialize. A module already initialised by someone else in
- * this process (CKR_CRYPTOKI_ALREADY_INITIALIZED) is refused: its settings are not ours.
- * options may be NULL. */
+ * this process (CKR_CRYPTOKI_ALREADY_INITIALIZED) is refused: its settings are not
+ * ours. options may be NULL. */
 kf_rv kf_module_open(const char *path, const struct kf_module_options *options,
                      struct kf_module **out, struct kf_error *err);
 
@@ -48,10 +48,11 @@ bool kf_module_is_open(const struct kf_module *module);
 /* The functions; NULL when the module is closed. A module may leave a pointer of its
  * list NULL: use KF_CALL, which answers CKR_FUNCTION_NOT_SUPPORTED. */
 CK_FUNCTION_LIST *kf_module_functions(const struct kf_module *module);
-#define KF_CALL(module, function, ...)                                                     \
-    (!kf_module_functions(module)             ? (CK_RV)KFR_CLOSED                          \
-     : !kf_module_functions(module)->function ? (CK_RV)CKR_FUNCTION_NOT_SUPPORTED          \
-                                              : kf_module_functions(module)->function(__VA_ARGS__))
+#define KF_CALL(module, function, ...)                \
+    (!kf_module_functions(module) ? (CK_RV)KFR_CLOSED \
+     : !kf_module_functions(module)->function         \
+         ? (CK_RV)CKR_FUNCTION_NOT_SUPPORTED          \
+         : kf_module_functions(module)->function(__VA_ARGS__))
 
 const char *kf_module_path(const struct kf_module *module);
 /* The value of one of the options' env at opening; NULL when it was not among them. */
@@ -65,13 +66,13 @@ void *kf_module_symbol(const struct kf_module *module, const char *name);
  * (forget). */
 bool kf_module_pin_refused(const struct kf_module *module, CK_SLOT_ID slot,
                            CK_USER_TYPE user, const struct kf_secret *pin);
-void kf_module_pin_remember(struct kf_module *module, CK_SLOT_ID slot, CK_USER_TYPE user,
-                            const struct kf_secret *pin);
+void kf_module_pin_remember(struct kf_module *module, CK_SLOT_ID slot,
+                            CK_USER_TYPE user, const struct kf_secret *pin);
 void kf_module_pin_forget(struct kf_module *module, CK_SLOT_ID slot, CK_USER_TYPE user);
 
 /* Fills err from a CK_RV of `call`: name, hint for the well known ones. Returns rv (a
  * module that answers with one of our own codes is KFR_MODULE). */
-kf_rv kf_module_fail(struct kf_error *err, CK_RV rv, const char *call, const char *format,
-                     ...) __attribute__((format(printf, 4, 5)));
+kf_rv kf_module_fail(struct kf_error *err, CK_RV rv, const char *call,
+                     const char *format, ...) __attribute__((format(printf, 4, 5)));
 
 #endif

@@ -33,7 +33,8 @@ static size_t aligned(size_t n)
  * native one a CK_ATTRIBUTE of 24 and the value. */
 static size_t native_bound(const struct kf_attribute *attribute)
 {
-    return aligned(attribute->kind == KF_TEMPLATE ? 4 * attribute->len : attribute->len) +
+    return aligned(attribute->kind == KF_TEMPLATE ? 4 * attribute->len
+                                                  : attribute->len) +
            2 * ALIGN;
 }
 
@@ -59,7 +60,8 @@ static CK_ULONG number_at(const unsigned char *bytes)
 }
 
 /* A value other than a template, natively. */
-static bool put_flat(struct arena *arena, const struct kf_attribute *from, CK_ATTRIBUTE *to)
+static bool put_flat(struct arena *arena, const struct kf_attribute *from,
+                     CK_ATTRIBUTE *to)
 {
     unsigned char *value = arena_take(arena, from->len);
 
@@ -157,8 +159,8 @@ kf_rv kf_template_new(const struct kf_attributes *const *sets, size_t set_count,
         }
     if (arena) {
         arena->template.at = OPENSSL_zalloc((count + 1) * sizeof *arena->template.at);
-        arena->bytes = secret ? kf_secret_alloc(arena->size)
-                              : OPENSSL_zalloc(arena->size + 1);
+        arena->bytes =
+            secret ? kf_secret_alloc(arena->size) : OPENSSL_zalloc(arena->size + 1);
     }
     if (!arena || !arena->template.at || !arena->bytes) {
         kf_fail(err, rv, NULL, NULL, "no memory for a template");
@@ -216,8 +218,9 @@ static kf_rv object_failed(struct kf_error *err, CK_RV answer, const char *call,
     return kf_module_fail(err, answer, call, "object %lu", object);
 }
 
-#define CALL(session, function, ...)                                                       \
-    KF_CALL(kf_session_module(session), function, kf_session_handle(session), __VA_ARGS__)
+#define CALL(session, function, ...)                                          \
+    KF_CALL(kf_session_module(session), function, kf_session_handle(session), \
+            __VA_ARGS__)
 
 /* ---- finding ---- */
 
@@ -249,15 +252,18 @@ static kf_rv collect(struct kf_session *session, struct handles *handles,
         CK_RV answer;
 
         if (!handles_room(handles))
-            return kf_fail(err, KFR_MEMORY, "realloc", NULL, "no memory for the handles");
-        answer = CALL(session, C_FindObjects, handles->at + handles->count, BATCH, &got);
+            return kf_fail(err, KFR_MEMORY, "realloc", NULL,
+                           "no memory for the handles");
+        answer =
+            CALL(session, C_FindObjects, handles->at + handles->count, BATCH, &got);
         if (answer != CKR_OK)
             return kf_module_fail(err, answer, "C_FindObjects", "token %s",
                                   kf_session_token(session)->label);
         if (got > BATCH)
-            return kf_fail(err, KFR_MODULE, "C_FindObjects", NULL,
-                           "the module says that it wrote more handles than it was asked "
-                           "for");
+            return kf_fail(
+                err, KFR_MODULE, "C_FindObjects", NULL,
+                "the module says that it wrote more handles than it was asked "
+                "for");
         if (got == 0)
             return 0;
         handles->count += got;
@@ -388,7 +394,8 @@ kf_rv kf_object_generate(struct kf_session *session, CK_MECHANISM *mechanism,
         rv = template_of(set, &template, err);
     if (rv != 0)
         goto done;
-    answer = CALL(session, C_GenerateKey, mechanism, template->at, template->count, out);
+    answer =
+        CALL(session, C_GenerateKey, mechanism, template->at, template->count, out);
     if (answer != CKR_OK)
         rv = kf_module_fail(err, answer, "C_GenerateKey", "a key on token %s",
                             kf_session_token(session)->label);
@@ -400,8 +407,8 @@ done:
 kf_rv kf_object_generate_pair(struct kf_session *session, CK_MECHANISM *mechanism,
                               const struct kf_attributes *public_set,
                               const struct kf_attributes *private_set,
-                              CK_OBJECT_HANDLE *public_out, CK_OBJECT_HANDLE *private_out,
-                              struct kf_error *err)
+                              CK_OBJECT_HANDLE *public_out,
+                              CK_OBJECT_HANDLE *private_out, struct kf_error *err)
 {
     struct kf_template *public = NULL;
     struct kf_template *private = NULL;
@@ -437,7 +444,8 @@ kf_rv kf_object_derive(struct kf_session *session, CK_OBJECT_HANDLE key,
         rv = template_of(set, &template, err);
     if (rv != 0)
         goto done;
-    answer = CALL(session, C_DeriveKey, mechanism, key, template->at, template->count, out);
+    answer =
+        CALL(session, C_DeriveKey, mechanism, key, template->at, template->count, out);
     if (answer != CKR_OK)
         rv = kf_module_fail(err, answer, "C_DeriveKey", "with key %lu", key);
 done:

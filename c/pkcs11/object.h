@@ -15,23 +15,27 @@
 kf_rv kf_objects_find(struct kf_session *session, const struct kf_attributes *filter,
                       CK_OBJECT_HANDLE **out, size_t *count, struct kf_error *err);
 
-/* Everything of the object's rows that is no key material, in as few calls as the token
+/* Everything of the object's rows that is no key material, nor the value of a private
+ * data object, in as few calls as the token
  * allows (one with big buffers, PKCS#11 5.7 lets it answer some and refuse others; then
  * one by one for what stayed unread). `unread`, when not NULL, gets the types that the
- * token has but would not give (private dates on SoftHSM), at most KF_ROWS_MAX, and their
- * number. A handle that is gone is KFR_VANISHED. The caller frees *out. */
+ * token has but would not give (private dates on SoftHSM), at most KF_ROWS_MAX, and
+ * their number. A handle that is gone is KFR_VANISHED. The caller frees *out. */
 kf_rv kf_object_read(struct kf_session *session, CK_OBJECT_HANDLE object,
                      struct kf_attributes **out, uint64_t *unread, size_t *unread_count,
                      struct kf_error *err);
 
-/* Key material where the token gives it (SENSITIVE false): secret set of KF_ROLE_KEY rows.
- * CKR_ATTRIBUTE_SENSITIVE when it does not. */
+/* The rest: key material where the token gives it (SENSITIVE false), the value of a
+ * private data object; a secret set, empty for what has neither. All or nothing.
+ * CKR_ATTRIBUTE_SENSITIVE when the token does not give it. */
 kf_rv kf_object_read_key(struct kf_session *session, CK_OBJECT_HANDLE object,
                          struct kf_attributes **out, struct kf_error *err);
 
-/* One attribute; CKR_ATTRIBUTE_TYPE_INVALID, CKR_ATTRIBUTE_SENSITIVE as the token says. */
-kf_rv kf_object_read_one(struct kf_session *session, CK_OBJECT_HANDLE object, uint64_t type,
-                         struct kf_attributes *into, struct kf_error *err);
+/* One attribute; CKR_ATTRIBUTE_TYPE_INVALID, CKR_ATTRIBUTE_SENSITIVE as the token says.
+ */
+kf_rv kf_object_read_one(struct kf_session *session, CK_OBJECT_HANDLE object,
+                         uint64_t type, struct kf_attributes *into,
+                         struct kf_error *err);
 
 kf_rv kf_object_create(struct kf_session *session, const struct kf_attributes *set,
                        CK_OBJECT_HANDLE *out, struct kf_error *err);
@@ -43,7 +47,8 @@ kf_rv kf_object_change(struct kf_session *session, CK_OBJECT_HANDLE object,
 kf_rv kf_object_destroy(struct kf_session *session, CK_OBJECT_HANDLE object,
                         struct kf_error *err);
 
-/* A native template made from sets; valid until freed. CKA_MODIFIABLE false goes last
+/* A native template made from sets (NULL ones are skipped, and of two that have the
+ * same attribute the later counts); valid until freed. CKA_MODIFIABLE false goes last
  * (SoftHSM refuses what follows it). Key bytes in it are wiped by the free. */
 struct kf_template {
     CK_ATTRIBUTE *at;
@@ -59,34 +64,36 @@ kf_rv kf_object_generate(struct kf_session *session, CK_MECHANISM *mechanism,
 kf_rv kf_object_generate_pair(struct kf_session *session, CK_MECHANISM *mechanism,
                               const struct kf_attributes *public_set,
                               const struct kf_attributes *private_set,
-                              CK_OBJECT_HANDLE *public_out, CK_OBJECT_HANDLE *private_out,
-                              struct kf_error *err);
+                              CK_OBJECT_HANDLE *public_out,
+                              CK_OBJECT_HANDLE *private_out, struct kf_error *err);
 
 /* Single part operations. The result is secret memory, the caller frees it. A derived
  * or decrypted value is as secret as any. */
-kf_rv kf_object_sign(struct kf_session *session, CK_OBJECT_HANDLE key, CK_MECHANISM *mechanism,
-                     const void *data, size_t len, struct kf_secret **out,
-                     struct kf_error *err);
+kf_rv kf_object_sign(struct kf_session *session, CK_OBJECT_HANDLE key,
+                     CK_MECHANISM *mechanism, const void *data, size_t len,
+                     struct kf_secret **out, struct kf_error *err);
 /* CKR_SIGNATURE_INVALID or CKR_SIGNATURE_LEN_RANGE when it is not one of that key. */
 kf_rv kf_object_verify(struct kf_session *session, CK_OBJECT_HANDLE key,
                        CK_MECHANISM *mechanism, const void *data, size_t len,
-                       const void *signature, size_t signature_len, struct kf_error *err);
+                       const void *signature, size_t signature_len,
+                       struct kf_error *err);
 kf_rv kf_object_encrypt(struct kf_session *session, CK_OBJECT_HANDLE key,
                         CK_MECHANISM *mechanism, const void *data, size_t len,
                         struct kf_secret **out, struct kf_error *err);
 kf_rv kf_object_decrypt(struct kf_session *session, CK_OBJECT_HANDLE key,
                         CK_MECHANISM *mechanism, const void *data, size_t len,
                         struct kf_secret **out, struct kf_error *err);
-kf_rv kf_session_digest(struct kf_session *session, CK_MECHANISM *mechanism, const void *data,
-                        size_t len, struct kf_secret **out, struct kf_error *err);
+kf_rv kf_session_digest(struct kf_session *session, CK_MECHANISM *mechanism,
+                        const void *data, size_t len, struct kf_secret **out,
+                        struct kf_error *err);
 kf_rv kf_session_random(struct kf_session *session, size_t len, struct kf_secret **out,
                         struct kf_error *err);
 kf_rv kf_object_derive(struct kf_session *session, CK_OBJECT_HANDLE key,
                        CK_MECHANISM *mechanism, const struct kf_attributes *set,
                        CK_OBJECT_HANDLE *out, struct kf_error *err);
 kf_rv kf_object_wrap(struct kf_session *session, CK_OBJECT_HANDLE wrapping,
-                     CK_MECHANISM *mechanism, CK_OBJECT_HANDLE key, struct kf_secret **out,
-                     struct kf_error *err);
+                     CK_MECHANISM *mechanism, CK_OBJECT_HANDLE key,
+                     struct kf_secret **out, struct kf_error *err);
 kf_rv kf_object_unwrap(struct kf_session *session, CK_OBJECT_HANDLE unwrapping,
                        CK_MECHANISM *mechanism, const void *wrapped, size_t len,
                        const struct kf_attributes *set, CK_OBJECT_HANDLE *out,

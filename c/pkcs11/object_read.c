@@ -83,18 +83,28 @@ static kf_rv read_failed(struct kf_error *err, kf_rv rv, CK_OBJECT_HANDLE handle
     kf_name_text(KF_CKA, type, name, sizeof name);
     if (rv == KFR_LIMIT)
         return kf_fail(err, rv, "C_GetAttributeValue", NULL,
-                       "%s of object %lu is larger than this program takes", name, handle);
-    return kf_module_fail(err, rv, "C_GetAttributeValue", "%s of object %lu", name, handle);
+                       "%s of object %lu is larger than this program takes", name,
+                       handle);
+    return kf_module_fail(err, rv, "C_GetAttributeValue", "%s of object %lu", name,
+                          handle);
 }
 
 /* Answers after which there is no sense in asking for the next attribute. */
 static bool is_fatal(kf_rv rv)
 {
     static const kf_rv fatal[] = {
-        CKR_OBJECT_HANDLE_INVALID, CKR_SESSION_HANDLE_INVALID, CKR_SESSION_CLOSED,
-        CKR_DEVICE_REMOVED, CKR_DEVICE_ERROR, CKR_TOKEN_NOT_PRESENT,
-        CKR_CRYPTOKI_NOT_INITIALIZED, CKR_HOST_MEMORY, CKR_USER_NOT_LOGGED_IN,
-        CKR_FUNCTION_NOT_SUPPORTED, KFR_CLOSED, KFR_MEMORY,
+        CKR_OBJECT_HANDLE_INVALID,
+        CKR_SESSION_HANDLE_INVALID,
+        CKR_SESSION_CLOSED,
+        CKR_DEVICE_REMOVED,
+        CKR_DEVICE_ERROR,
+        CKR_TOKEN_NOT_PRESENT,
+        CKR_CRYPTOKI_NOT_INITIALIZED,
+        CKR_HOST_MEMORY,
+        CKR_USER_NOT_LOGGED_IN,
+        CKR_FUNCTION_NOT_SUPPORTED,
+        KFR_CLOSED,
+        KFR_MEMORY,
     };
 
     for (size_t i = 0; i < sizeof fatal / sizeof fatal[0]; i++)
@@ -153,11 +163,12 @@ static void *room_new(bool secret, size_t n)
 
 /* One attribute whose value is bytes, a number or a boolean: a guess first, because a
  * call costs more than a buffer, then the length the token names. */
-static kf_rv read_flat(struct kf_session *session, CK_OBJECT_HANDLE handle, uint64_t type,
-                       enum kf_kind kind, struct kf_attributes *into)
+static kf_rv read_flat(struct kf_session *session, CK_OBJECT_HANDLE handle,
+                       uint64_t type, enum kf_kind kind, struct kf_attributes *into)
 {
-    size_t cap = kind == KF_BOOL ? sizeof(CK_BBOOL)
-                 : kind == KF_ULONG ? sizeof(CK_ULONG) : FIRST_BYTES;
+    size_t cap = kind == KF_BOOL    ? sizeof(CK_BBOOL)
+                 : kind == KF_ULONG ? sizeof(CK_ULONG)
+                                    : FIRST_BYTES;
     unsigned char *room = room_new(into->secret, cap);
     CK_ATTRIBUTE at = {type, room, cap};
     kf_rv rv = KFR_MEMORY;
@@ -195,10 +206,11 @@ done:
     return rv;
 }
 
-/* The values of a template whose types and lengths `array` holds: they are ours from here
- * on, the module's second thoughts are checked against them. */
-static kf_rv read_nested(struct kf_session *session, CK_OBJECT_HANDLE handle, uint64_t type,
-                         CK_ATTRIBUTE *array, size_t count, struct kf_attributes *nested)
+/* The values of a template whose types and lengths `array` holds: they are ours from
+ * here on, the module's second thoughts are checked against them. */
+static kf_rv read_nested(struct kf_session *session, CK_OBJECT_HANDLE handle,
+                         uint64_t type, CK_ATTRIBUTE *array, size_t count,
+                         struct kf_attributes *nested)
 {
     CK_ATTRIBUTE at = {type, array, count * sizeof *array};
     struct entry entries[NESTED_MAX];
@@ -212,7 +224,8 @@ static kf_rv read_nested(struct kf_session *session, CK_OBJECT_HANDLE handle, ui
         if (array[i].ulValueLen > NESTED_VALUE_MAX || kind == KF_TEMPLATE ||
             !fits(kind, array[i].ulValueLen))
             goto done;
-        entries[i] = (struct entry){array[i].type, kind, array[i].ulValueLen, NULL, false};
+        entries[i] =
+            (struct entry){array[i].type, kind, array[i].ulValueLen, NULL, false};
         total += (array[i].ulValueLen + 15) / 8 * 8;
     }
     room = OPENSSL_zalloc(total + 1);
@@ -238,8 +251,8 @@ done:
     return rv;
 }
 
-/* An array of attributes takes three calls: its length; types and lengths, for which all
- * pointers in it must be NULL (SoftHSM writes through whatever is in them); values
+/* An array of attributes takes three calls: its length; types and lengths, for which
+ * all pointers in it must be NULL (SoftHSM writes through whatever is in them); values
  * (PKCS#11 v2.40, 5.7, C_GetAttributeValue). */
 static kf_rv read_template(struct kf_session *session, CK_OBJECT_HANDLE handle,
                            uint64_t type, struct kf_attributes *into)
@@ -271,8 +284,9 @@ static kf_rv read_template(struct kf_session *session, CK_OBJECT_HANDLE handle,
     if (rv != 0)
         goto done;
     kf_attributes_write(&writer, nested);
-    rv = !writer.bad && kf_attributes_set(into, type, KF_TEMPLATE,
-                                          writer.len ? (void *)writer.data : "", writer.len)
+    rv = !writer.bad &&
+                 kf_attributes_set(into, type, KF_TEMPLATE,
+                                   writer.len ? (void *)writer.data : "", writer.len)
              ? 0
              : KFR_MEMORY;
 done:
@@ -281,8 +295,8 @@ done:
     return rv;
 }
 
-static kf_rv read_value(struct kf_session *session, CK_OBJECT_HANDLE handle, uint64_t type,
-                        struct kf_attributes *into)
+static kf_rv read_value(struct kf_session *session, CK_OBJECT_HANDLE handle,
+                        uint64_t type, struct kf_attributes *into)
 {
     enum kf_kind kind = kf_kind_of(type);
 
@@ -415,7 +429,8 @@ static struct memo *memo_of(struct kf_session *session)
     return memo;
 }
 
-/* Numbers get a value that shows when nobody wrote there. Templates must be all NULL. */
+/* Numbers get a value that shows when nobody wrote there. Templates must be all NULL.
+ */
 static CK_RV ask_all(struct reading *reading)
 {
     struct memo *memo = reading->memo;
@@ -444,7 +459,8 @@ static bool is_untouched(const struct entry *entry, const CK_ATTRIBUTE *at)
 }
 
 /* What the big call gave for type; NULL when it gave nothing that can be believed. */
-static const struct entry *given(const struct reading *reading, uint64_t type, CK_ULONG *len)
+static const struct entry *given(const struct reading *reading, uint64_t type,
+                                 CK_ULONG *len)
 {
     const struct memo *memo = reading->memo;
 
@@ -477,9 +493,9 @@ static kf_rv obtain(struct reading *reading, uint64_t type)
 /* ---- an object ---- */
 
 /* A batch in which one attribute is missing does not say whether the others with no
- * length are missing or too large (one code for the whole call), so each is asked for by
- * itself, once for all objects of a type when the token says that it has none. A value
- * of such a type above BATCH_BYTES on another object would be missed. */
+ * length are missing or too large (one code for the whole call), so each is asked for
+ * by itself, once for all objects of a type when the token says that it has none. A
+ * value of such a type above BATCH_BYTES on another object would be missed. */
 static bool is_absent(const struct reading *reading, uint64_t type)
 {
     const struct memo *memo = reading->memo;
@@ -670,8 +686,9 @@ done:
     return rv;
 }
 
-kf_rv kf_object_read_one(struct kf_session *session, CK_OBJECT_HANDLE object, uint64_t type,
-                         struct kf_attributes *into, struct kf_error *err)
+kf_rv kf_object_read_one(struct kf_session *session, CK_OBJECT_HANDLE object,
+                         uint64_t type, struct kf_attributes *into,
+                         struct kf_error *err)
 {
     kf_rv rv = read_value(session, object, type, into);
 

@@ -6,14 +6,15 @@
 enum {
     FIRST_BYTES = 8192, /* a NULL query makes SoftHSM do the whole work twice */
     RESULT_MAX = 80 * 1024 * 1024,
-    SPARE = 64,         /* NSS names a length that is too small for what follows */
+    SPARE = 64, /* NSS names a length that is too small for what follows */
     TRIES = 4,
     RANDOM_MAX = 1024 * 1024
 };
 
 /* A call that gives bytes into a buffer. Encrypt, decrypt, sign and digest are alike in
  * PKCS#11 (v2.40, 5.2); wrapping has other arguments. */
-typedef CK_RV (*one_part)(CK_SESSION_HANDLE, CK_BYTE *, CK_ULONG, CK_BYTE *, CK_ULONG *);
+typedef CK_RV (*one_part)(CK_SESSION_HANDLE, CK_BYTE *, CK_ULONG, CK_BYTE *,
+                          CK_ULONG *);
 
 struct step {
     const char *call;
@@ -50,7 +51,8 @@ static size_t next_room(const struct step *step, size_t room)
     CK_ULONG len = 0;
     size_t next = 2 * room;
 
-    if (take_step(step, NULL, &len) == CKR_OK && len <= RESULT_MAX && len + SPARE > next)
+    if (take_step(step, NULL, &len) == CKR_OK && len <= RESULT_MAX &&
+        len + SPARE > next)
         next = len + SPARE;
     return next;
 }
@@ -63,7 +65,8 @@ static kf_rv produce(const struct step *step, size_t room, struct kf_secret **ou
     CK_ULONG len = 0;
     kf_rv rv = KFR_MEMORY;
 
-    for (int i = 0; i < TRIES && answer == CKR_BUFFER_TOO_SMALL && room <= RESULT_MAX; i++) {
+    for (int i = 0; i < TRIES && answer == CKR_BUFFER_TOO_SMALL && room <= RESULT_MAX;
+         i++) {
         if (i > 0)
             room = next_room(step, room);
         kf_secret_free(result);
@@ -130,10 +133,12 @@ static CK_RV begin(struct kf_session *session, enum operation operation,
         break;
     case DIGEST:
         *function = list->C_Digest;
-        return list->C_DigestInit && list->C_Digest ? list->C_DigestInit(handle, mechanism)
-                                                    : CKR_FUNCTION_NOT_SUPPORTED;
+        return list->C_DigestInit && list->C_Digest
+                   ? list->C_DigestInit(handle, mechanism)
+                   : CKR_FUNCTION_NOT_SUPPORTED;
     }
-    return init && *function ? init(handle, mechanism, key) : CKR_FUNCTION_NOT_SUPPORTED;
+    return init && *function ? init(handle, mechanism, key)
+                             : CKR_FUNCTION_NOT_SUPPORTED;
 }
 
 static kf_rv operate(struct kf_session *session, enum operation operation,
@@ -148,7 +153,8 @@ static kf_rv operate(struct kf_session *session, enum operation operation,
     if (rv != 0)
         return rv;
     if (len > RESULT_MAX / 2)
-        return kf_fail(err, KFR_LIMIT, plan->call, NULL, "too much for a single operation");
+        return kf_fail(err, KFR_LIMIT, plan->call, NULL,
+                       "too much for a single operation");
     step.data = data ? (CK_BYTE *)data : (CK_BYTE *)""; /* NSS takes no NULL */
     answer = begin(session, operation, key, mechanism, &step.function);
     if (answer != CKR_OK)
@@ -157,9 +163,9 @@ static kf_rv operate(struct kf_session *session, enum operation operation,
     return produce(&step, len + FIRST_BYTES, out, err);
 }
 
-kf_rv kf_object_sign(struct kf_session *session, CK_OBJECT_HANDLE key, CK_MECHANISM *mechanism,
-                     const void *data, size_t len, struct kf_secret **out,
-                     struct kf_error *err)
+kf_rv kf_object_sign(struct kf_session *session, CK_OBJECT_HANDLE key,
+                     CK_MECHANISM *mechanism, const void *data, size_t len,
+                     struct kf_secret **out, struct kf_error *err)
 {
     return operate(session, SIGN, key, mechanism, data, len, out, err);
 }
@@ -178,15 +184,17 @@ kf_rv kf_object_decrypt(struct kf_session *session, CK_OBJECT_HANDLE key,
     return operate(session, DECRYPT, key, mechanism, data, len, out, err);
 }
 
-kf_rv kf_session_digest(struct kf_session *session, CK_MECHANISM *mechanism, const void *data,
-                        size_t len, struct kf_secret **out, struct kf_error *err)
+kf_rv kf_session_digest(struct kf_session *session, CK_MECHANISM *mechanism,
+                        const void *data, size_t len, struct kf_secret **out,
+                        struct kf_error *err)
 {
     return operate(session, DIGEST, CK_INVALID_HANDLE, mechanism, data, len, out, err);
 }
 
 kf_rv kf_object_verify(struct kf_session *session, CK_OBJECT_HANDLE key,
                        CK_MECHANISM *mechanism, const void *data, size_t len,
-                       const void *signature, size_t signature_len, struct kf_error *err)
+                       const void *signature, size_t signature_len,
+                       struct kf_error *err)
 {
     struct kf_module *module = kf_session_module(session);
     CK_SESSION_HANDLE handle = kf_session_handle(session);
@@ -198,9 +206,11 @@ kf_rv kf_object_verify(struct kf_session *session, CK_OBJECT_HANDLE key,
     answer = KF_CALL(module, C_VerifyInit, handle, mechanism, key);
     if (answer != CKR_OK)
         return kf_module_fail(err, answer, "C_VerifyInit", "key %lu", key);
-    answer = KF_CALL(module, C_Verify, handle, data ? (CK_BYTE *)data : (CK_BYTE *)"", len,
-                     signature ? (CK_BYTE *)signature : (CK_BYTE *)"", signature_len);
-    return answer == CKR_OK ? 0 : kf_module_fail(err, answer, "C_Verify", "key %lu", key);
+    answer =
+        KF_CALL(module, C_Verify, handle, data ? (CK_BYTE *)data : (CK_BYTE *)"", len,
+                signature ? (CK_BYTE *)signature : (CK_BYTE *)"", signature_len);
+    return answer == CKR_OK ? 0
+                            : kf_module_fail(err, answer, "C_Verify", "key %lu", key);
 }
 
 kf_rv kf_session_random(struct kf_session *session, size_t len, struct kf_secret **out,
@@ -213,7 +223,8 @@ kf_rv kf_session_random(struct kf_session *session, size_t len, struct kf_secret
     if (rv != 0)
         return rv;
     if (len > RANDOM_MAX)
-        return kf_fail(err, KFR_LIMIT, "C_GenerateRandom", NULL, "too many random bytes");
+        return kf_fail(err, KFR_LIMIT, "C_GenerateRandom", NULL,
+                       "too many random bytes");
     random = kf_secret_new(len);
     if (!random)
         return kf_fail(err, KFR_MEMORY, NULL, NULL, "no memory for random bytes");
@@ -230,8 +241,8 @@ kf_rv kf_session_random(struct kf_session *session, size_t len, struct kf_secret
 }
 
 kf_rv kf_object_wrap(struct kf_session *session, CK_OBJECT_HANDLE wrapping,
-                     CK_MECHANISM *mechanism, CK_OBJECT_HANDLE key, struct kf_secret **out,
-                     struct kf_error *err)
+                     CK_MECHANISM *mechanism, CK_OBJECT_HANDLE key,
+                     struct kf_secret **out, struct kf_error *err)
 {
     struct step step = {
         .call = "C_WrapKey",

@@ -58,7 +58,8 @@ kf_rv kf_session_open(struct kf_module *module, CK_SLOT_ID slot, bool writable,
     if (rv != 0)
         goto done;
     if (!session->token.present) {
-        rv = kf_module_fail(err, CKR_TOKEN_NOT_PRESENT, "C_GetTokenInfo", "slot %lu", slot);
+        rv = kf_module_fail(err, CKR_TOKEN_NOT_PRESENT, "C_GetTokenInfo", "slot %lu",
+                            slot);
         goto done;
     }
     answer = KF_CALL(module, C_OpenSession, slot, flags, NULL, NULL, &session->handle);
@@ -128,9 +129,11 @@ static kf_rv foresee(const struct kf_session *session, const struct role *role,
                               "the PIN of the %s of token %s is locked: not tried",
                               role->name, now.label);
     if (pin && kf_module_pin_refused(session->module, session->slot, role->user, pin))
-        return kf_module_fail(err, CKR_PIN_INCORRECT, NULL,
-                              "the PIN of the %s of token %s was refused before in this "
-                              "run: not tried again", role->name, now.label);
+        return kf_module_fail(
+            err, CKR_PIN_INCORRECT, NULL,
+            "the PIN of the %s of token %s was refused before in this "
+            "run: not tried again",
+            role->name, now.label);
     if (!pin && !(now.flags & CKF_PROTECTED_AUTHENTICATION_PATH))
         return kf_fail(err, KFR_ARGUMENT, NULL, "give its PIN",
                        "token %s has no protected authentication path", now.label);
@@ -146,7 +149,8 @@ static void add_tries(const struct kf_session *session, const struct role *role,
     if (!err || kf_slot_token(session->module, session->slot, &now, NULL) != 0)
         return;
     if (now.flags & role->locked)
-        snprintf(err->hint, sizeof err->hint, "the PIN of the %s is locked now", role->name);
+        snprintf(err->hint, sizeof err->hint, "the PIN of the %s is locked now",
+                 role->name);
     else if (now.flags & role->last_try)
         snprintf(err->hint, sizeof err->hint,
                  "one try is left before the PIN of the %s is locked: be sure of it",
@@ -222,8 +226,8 @@ kf_rv kf_session_init_pin(struct kf_session *session, const struct kf_secret *pi
         rv = kf_token_check_pin(&session->token, pin, "user", err);
     if (rv != 0)
         return rv;
-    answer = KF_CALL(session->module, C_InitPIN, session->handle, pin ? pin->data : NULL,
-                     pin ? pin->len : 0);
+    answer = KF_CALL(session->module, C_InitPIN, session->handle,
+                     pin ? pin->data : NULL, pin ? pin->len : 0);
     if (answer != CKR_OK)
         return kf_module_fail(err, answer, "C_InitPIN", "the user PIN of token %s",
                               session->token.label);
@@ -273,7 +277,8 @@ void *kf_session_memo(const struct kf_session *session)
     return session->memo;
 }
 
-void kf_session_set_memo(struct kf_session *session, void *memo, void (*release)(void *))
+void kf_session_set_memo(struct kf_session *session, void *memo,
+                         void (*release)(void *))
 {
     if (session->release_memo)
         session->release_memo(session->memo);

@@ -22,8 +22,8 @@ void kf_session_close(struct kf_session *session);
 /* Closes and frees; NULL is fine. */
 void kf_session_free(struct kf_session *session);
 
-/* C_Login. user is CKU_USER or CKU_SO. pin NULL: protected authentication path. Looks at
- * the token flags first and refuses a locked PIN without trying it; a PIN that was
+/* C_Login. user is CKU_USER or CKU_SO. pin NULL: protected authentication path. Looks
+ * at the token flags first and refuses a locked PIN without trying it; a PIN that was
  * refused on this module and slot is remembered (as a digest) and not tried again.
  * err->hint says when a last try is left. CKR_USER_ALREADY_LOGGED_IN is success. */
 kf_rv kf_session_login(struct kf_session *session, CK_USER_TYPE user,
@@ -38,14 +38,16 @@ bool kf_session_is_writable(const struct kf_session *session);
 CK_SESSION_HANDLE kf_session_handle(const struct kf_session *session);
 CK_SLOT_ID kf_session_slot(const struct kf_session *session);
 struct kf_module *kf_session_module(const struct kf_session *session);
-/* The token as it was when the session was opened (label, serial, flags, PIN limits). */
+/* The token as it was when the session was opened (label, serial, flags, PIN limits).
+ */
 const struct kf_token *kf_session_token(const struct kf_session *session);
 /* The user PIN logged in with; NULL when none (not logged in, protected path). */
 const struct kf_secret *kf_session_pin(const struct kf_session *session);
 
-/* Room for what the reader of objects learns of a token during the session: one pointer,
- * given to release when the session is freed. */
+/* Room for what the reader of objects learns of a token during the session: one
+ * pointer, given to release when the session is freed. */
 void *kf_session_memo(const struct kf_session *session);
-void kf_session_set_memo(struct kf_session *session, void *memo, void (*release)(void *));
+void kf_session_set_memo(struct kf_session *session, void *memo,
+                         void (*release)(void *));
 
 #endif

@@ -13,7 +13,7 @@ enum { LABEL = 32, LIST_MAX = 65536, LIST_TRIES = 5 };
 static size_t utf8_length(const unsigned char *text, size_t left)
 {
     static const struct {
-        unsigned char low, high;         /* of the first byte */
+        unsigned char low, high; /* of the first byte */
         unsigned char second_low, second_high;
         size_t len;
     } rows[] = {
@@ -210,8 +210,8 @@ done:
 
 /* ---- mechanisms ---- */
 
-kf_rv kf_slot_mechanisms(struct kf_module *module, CK_SLOT_ID slot, CK_MECHANISM_TYPE **out,
-                         size_t *count, struct kf_error *err)
+kf_rv kf_slot_mechanisms(struct kf_module *module, CK_SLOT_ID slot,
+                         CK_MECHANISM_TYPE **out, size_t *count, struct kf_error *err)
 {
     CK_MECHANISM_TYPE *list = NULL;
     CK_ULONG room = 0;
@@ -245,8 +245,9 @@ done:
     return rv;
 }
 
-kf_rv kf_slot_mechanism(struct kf_module *module, CK_SLOT_ID slot, CK_MECHANISM_TYPE type,
-                        CK_MECHANISM_INFO *out, struct kf_error *err)
+kf_rv kf_slot_mechanism(struct kf_module *module, CK_SLOT_ID slot,
+                        CK_MECHANISM_TYPE type, CK_MECHANISM_INFO *out,
+                        struct kf_error *err)
 {
     CK_RV rv;
 
@@ -266,7 +267,8 @@ kf_rv kf_token_check_pin(const struct kf_token *token, const struct kf_secret *p
     bool has_max = max != 0 && max != CK_UNAVAILABLE_INFORMATION;
     bool has_min = token->min_pin != CK_UNAVAILABLE_INFORMATION;
 
-    if (!pin || ((!has_max || pin->len <= max) && (!has_min || pin->len >= token->min_pin)))
+    if (!pin ||
+        ((!has_max || pin->len <= max) && (!has_min || pin->len >= token->min_pin)))
         return 0;
     return kf_fail(err, KFR_ARGUMENT, NULL, "choose a PIN within the token's limits",
                    "the PIN of the %s must have %lu to %lu bytes on this token", whose,
@@ -283,7 +285,8 @@ kf_rv kf_slot_init_token(struct kf_module *module, CK_SLOT_ID slot,
     CK_RV answer;
 
     if (!is_label(label))
-        return kf_fail(err, KFR_ARGUMENT, NULL, "choose a label of at most 32 bytes of UTF-8",
+        return kf_fail(err, KFR_ARGUMENT, NULL,
+                       "choose a label of at most 32 bytes of UTF-8",
                        "no token takes that label");
     rv = kf_slot_token(module, slot, &token, err);
     if (rv != 0)

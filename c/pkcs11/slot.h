@@ -35,11 +35,12 @@ kf_rv kf_slot_token(struct kf_module *module, CK_SLOT_ID slot, struct kf_token *
                     struct kf_error *err);
 
 /* Mechanism types of a slot; the caller frees *out with free(). */
-kf_rv kf_slot_mechanisms(struct kf_module *module, CK_SLOT_ID slot, CK_MECHANISM_TYPE **out,
-                         size_t *count, struct kf_error *err);
+kf_rv kf_slot_mechanisms(struct kf_module *module, CK_SLOT_ID slot,
+                         CK_MECHANISM_TYPE **out, size_t *count, struct kf_error *err);
 /* The info is zeroed first: SoftHSM ORs flags into it. */
-kf_rv kf_slot_mechanism(struct kf_module *module, CK_SLOT_ID slot, CK_MECHANISM_TYPE type,
-                        CK_MECHANISM_INFO *out, struct kf_error *err);
+kf_rv kf_slot_mechanism(struct kf_module *module, CK_SLOT_ID slot,
+                        CK_MECHANISM_TYPE type, CK_MECHANISM_INFO *out,
+                        struct kf_error *err);
 
 /* KFR_ARGUMENT when a PIN that is to be set is outside the token's limits; `whose` is
  * "security officer" or "user". NULL (protected path) is fine. */
