@@ -764,7 +764,7 @@ kf_rv kf_domain_wrap_bytes(const struct kf_domain *domain, const void *plain, si
     if (!room)
         return no_memory(err);
     if (!kf_crypto_wrap(true, domain->keys[KF_DOMAIN_WRAP]->data, plain, len, room, &got))
-        rv = crypto_failed(err, "AES-256-WRAP-PAD");
+        rv = crypto_failed(err, "AES-256-ECB");
     out->len = rv ? before : before + got;
     return rv;
 }
