@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * fill: puts N objects into a token, 90 % AES-256, 5 % RSA-2048 private, 5 % RSA public,
- * all keys sensitive and extractable (so that loop can wrap them).
+ * fill: puts N objects into a token, 90 % AES-256, 5 % RSA-2048 private, 5 % RSA
+ * public, all keys sensitive and extractable (so that loop can wrap them).
  *
  *     fill CONF N [LABEL] < pin
  *
@@ -23,9 +23,12 @@ static CK_OBJECT_HANDLE secret_key(const struct token *to)
     CK_ULONG length = 32;
     CK_OBJECT_HANDLE key;
     CK_ATTRIBUTE template[] = {
-        {CKA_TOKEN, &no, sizeof no},          {CKA_PRIVATE, &yes, sizeof yes},
-        {CKA_SENSITIVE, &yes, sizeof yes},    {CKA_EXTRACTABLE, &yes, sizeof yes},
-        {CKA_ENCRYPT, &yes, sizeof yes},      {CKA_DECRYPT, &yes, sizeof yes},
+        {CKA_TOKEN, &no, sizeof no},
+        {CKA_PRIVATE, &yes, sizeof yes},
+        {CKA_SENSITIVE, &yes, sizeof yes},
+        {CKA_EXTRACTABLE, &yes, sizeof yes},
+        {CKA_ENCRYPT, &yes, sizeof yes},
+        {CKA_DECRYPT, &yes, sizeof yes},
         {CKA_VALUE_LEN, &length, sizeof length},
     };
 
@@ -53,16 +56,18 @@ static void pair(const struct token *to, CK_OBJECT_HANDLE out[2])
         {CKA_SIGN, &yes, sizeof yes},
     };
 
-    kf_token_check(to->p11->C_GenerateKeyPair(to->session, &mechanism, public,
-                                              COUNT_OF(public), private, COUNT_OF(private),
-                                              &out[PUBLIC], &out[PRIVATE]),
+    kf_token_check(to->p11->C_GenerateKeyPair(
+                       to->session, &mechanism, public, COUNT_OF(public), private,
+                       COUNT_OF(private), &out[PUBLIC], &out[PRIVATE]),
                    "C_GenerateKeyPair");
 }
 
-static void keep(const struct token *to, CK_OBJECT_HANDLE key, const char *kind, unsigned n)
+static void keep(const struct token *to, CK_OBJECT_HANDLE key, const char *kind,
+                 unsigned n)
 {
     char label[40];
-    CK_BYTE id[4] = {(CK_BYTE)(n >> 24), (CK_BYTE)(n >> 16), (CK_BYTE)(n >> 8), (CK_BYTE)n};
+    CK_BYTE id[4] = {(CK_BYTE)(n >> 24), (CK_BYTE)(n >> 16), (CK_BYTE)(n >> 8),
+                     (CK_BYTE)n};
     CK_ATTRIBUTE template[] = {
         {CKA_TOKEN, &yes, sizeof yes},
         {CKA_LABEL, label, 0},
@@ -71,9 +76,9 @@ static void keep(const struct token *to, CK_OBJECT_HANDLE key, const char *kind,
     CK_OBJECT_HANDLE kept;
 
     template[1].ulValueLen = (CK_ULONG)snprintf(label, sizeof label, "%s-%u", kind, n);
-    kf_token_check(to->p11->C_CopyObject(to->session, key, template, COUNT_OF(template),
-                                         &kept),
-                   "C_CopyObject");
+    kf_token_check(
+        to->p11->C_CopyObject(to->session, key, template, COUNT_OF(template), &kept),
+        "C_CopyObject");
 }
 
 /* Of every twenty objects, two are the halves of a pair, with one id. */
@@ -81,7 +86,7 @@ static void fill(const struct token *to, unsigned count)
 {
     CK_OBJECT_HANDLE pairs[PAIRS][2], key;
 
-    for (unsigned i = 0; i < PAIRS; i++)
+    for (unsigned i = 0; i < PAIRS && i * 20 < count; i++)
         pair(to, pairs[i]);
     for (unsigned n = 0; n < count; n++) {
         if (n % 20 >= 18) {

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT
  * loop: what anyone would write in an afternoon, and what keyferry is measured against.
- * Every key of a token is wrapped (CKM_AES_KEY_WRAP_PAD) under an AES-256 session key and
- * unwrapped as a token object of another; public keys are read and created.
+ * Every key of a token is wrapped (CKM_AES_KEY_WRAP_PAD) under an AES-256 session key
+ * and unwrapped as a token object of another; public keys are read and created.
  *
  *     loop SOURCE-CONF TARGET-CONF [SOURCE-LABEL TARGET-LABEL] < pin
  *
- * Both tokens have the same PIN. Prints the number of objects and the seconds from start
- * to end, opening and closing included.
+ * Both tokens have the same PIN. Prints the number of objects and the seconds from
+ * start to end, opening and closing included.
  */
 #include "token.h"
 
@@ -25,15 +25,18 @@ static CK_OBJECT_HANDLE wrapping_key(const struct token *token, CK_BYTE value[32
     CK_KEY_TYPE type = CKK_AES;
     CK_OBJECT_HANDLE key;
     CK_ATTRIBUTE template[] = {
-        {CKA_CLASS, &class, sizeof class}, {CKA_KEY_TYPE, &type, sizeof type},
-        {CKA_TOKEN, &no, sizeof no},       {CKA_SENSITIVE, &yes, sizeof yes},
-        {CKA_WRAP, &yes, sizeof yes},      {CKA_UNWRAP, &yes, sizeof yes},
+        {CKA_CLASS, &class, sizeof class},
+        {CKA_KEY_TYPE, &type, sizeof type},
+        {CKA_TOKEN, &no, sizeof no},
+        {CKA_SENSITIVE, &yes, sizeof yes},
+        {CKA_WRAP, &yes, sizeof yes},
+        {CKA_UNWRAP, &yes, sizeof yes},
         {CKA_VALUE, value, 32},
     };
 
-    kf_token_check(token->p11->C_CreateObject(token->session, template, COUNT_OF(template),
-                                              &key),
-                   "C_CreateObject");
+    kf_token_check(
+        token->p11->C_CreateObject(token->session, template, COUNT_OF(template), &key),
+        "C_CreateObject");
     return key;
 }
 
@@ -50,8 +53,9 @@ static CK_OBJECT_HANDLE *find_all(const struct token *from, CK_ULONG *count)
         all = realloc(all, (*count + FOUND_MAX) * sizeof *all);
         if (!all)
             exit(1);
-        kf_token_check(from->p11->C_FindObjects(from->session, all + *count, FOUND_MAX, &n),
-                       "C_FindObjects");
+        kf_token_check(
+            from->p11->C_FindObjects(from->session, all + *count, FOUND_MAX, &n),
+            "C_FindObjects");
         *count += n;
     } while (n);
     kf_token_check(from->p11->C_FindObjectsFinal(from->session), "C_FindObjectsFinal");
@@ -75,10 +79,12 @@ static void clone_public(const struct token *from, const struct token *to,
         {CKA_PUBLIC_EXPONENT, exponent, sizeof exponent},
     };
 
-    kf_token_check(from->p11->C_GetAttributeValue(from->session, object, template + 7, 2),
-                   "C_GetAttributeValue");
-    kf_token_check(to->p11->C_CreateObject(to->session, template, COUNT_OF(template), &clone),
-                   "C_CreateObject");
+    kf_token_check(
+        from->p11->C_GetAttributeValue(from->session, object, template + 7, 2),
+        "C_GetAttributeValue");
+    kf_token_check(
+        to->p11->C_CreateObject(to->session, template, COUNT_OF(template), &clone),
+        "C_CreateObject");
 }
 
 static void clone_key(const struct token *from, const struct token *to,
@@ -102,9 +108,9 @@ static void clone_key(const struct token *from, const struct token *to,
         {CKA_DECRYPT, secret ? &yes : &no, sizeof yes},
     };
 
-    kf_token_check(from->p11->C_WrapKey(from->session, &format, wrapping[0], object, blob,
-                                        &len),
-                   "C_WrapKey");
+    kf_token_check(
+        from->p11->C_WrapKey(from->session, &format, wrapping[0], object, blob, &len),
+        "C_WrapKey");
     kf_token_check(to->p11->C_UnwrapKey(to->session, &format, wrapping[1], blob, len,
                                         template, COUNT_OF(template), &clone),
                    "C_UnwrapKey");
@@ -112,7 +118,7 @@ static void clone_key(const struct token *from, const struct token *to,
 
 static CK_ULONG clone_all(const struct token *from, const struct token *to)
 {
-    CK_BYTE value[32], label[TEXT_MAX], id[TEXT_MAX];
+    CK_BYTE value[32], label[TEXT_MAX] = {0}, id[TEXT_MAX] = {0};
     CK_OBJECT_HANDLE wrapping[2], *all;
     CK_OBJECT_CLASS class;
     CK_KEY_TYPE type;

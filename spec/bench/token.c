@@ -65,11 +65,12 @@ void kf_token_open(struct token *token, const char *conf, const char *label, cha
     setenv("SOFTHSM2_CONF", conf, 1);
     kf_token_check(token->p11->C_Initialize(NULL), "C_Initialize");
     slot = find_slot(token->p11, label);
-    kf_token_check(token->p11->C_OpenSession(slot, CKF_SERIAL_SESSION | CKF_RW_SESSION, NULL,
-                                             NULL, &token->session),
+    kf_token_check(token->p11->C_OpenSession(slot, CKF_SERIAL_SESSION | CKF_RW_SESSION,
+                                             NULL, NULL, &token->session),
                    "C_OpenSession");
-    kf_token_check(token->p11->C_Login(token->session, CKU_USER, (CK_BYTE *)pin, strlen(pin)),
-                   "C_Login");
+    kf_token_check(
+        token->p11->C_Login(token->session, CKU_USER, (CK_BYTE *)pin, strlen(pin)),
+        "C_Login");
 }
 
 void kf_token_close(struct token *token)

@@ -1,39 +1,40 @@
 /* SPDX-License-Identifier: MIT
  * liar: a PKCS#11 module that is SoftHSM until told to lie.
  *
- * LIAR_MODULE  the real library (default: where distributions put SoftHSM); each liar has
- *              its own private copy of it, which reads SOFTHSM2_CONF as always
- * LIAR_SCRIPT  the lies, read again whenever the file changes; counting then starts anew
+ * LIAR_MODULE  the real library (default: where distributions put SoftHSM); each liar
+ *              has its own private copy of it, which reads SOFTHSM2_CONF as always
+ * LIAR_SCRIPT  the lies, read again whenever the file changes; counts then start anew
  * Both are looked at in C_GetFunctionList and in C_Initialize. One thread at a time.
  *
- * One lie a line; '#' begins a comment. A line that is not understood aborts the process.
+ * One lie a line; '#' begins a comment. A line that is not understood aborts the
+ * process; a script that is not there is an empty one.
  *
- *   FUNCTION WHEN CKR        answers CKR, without calling the real one
- *   FUNCTION WHEN did CKR    answers CKR after the real one has done its work
- *                            WHEN: N (the Nth call), *, or after N (every later call);
- *                            FUNCTION may be *: then all calls of the module are counted
- *   delay FUNCTION MS        every call takes that much longer
- *   crash FUNCTION N         the Nth call kills the process (SIGKILL) before it is made
- *   null FUNCTION            the function list has NULL there (when the module is loaded)
- *   call-log FILE            appends "C_Login CKR_OK" for each call; never an argument
- *   pap DIR                  protected authentication path: a PIN of NULL is taken from
- *                            DIR/user.pin or DIR/so.pin (C_SetPIN: the new one from
- *                            DIR/new.pin); no file: CKR_FUNCTION_CANCELED. A PIN given as
- *                            text is refused with CKR_ARGUMENTS_BAD
+ *   FUNCTION WHEN CKR       answers CKR, without calling the real one
+ *   FUNCTION WHEN did CKR   answers CKR after the real one has done its work.
+ *                           WHEN: N (the Nth call), *, or after N (every later one);
+ *                           FUNCTION may be *: then all calls are counted together
+ *   delay FUNCTION MS       every call takes that much longer
+ *   crash FUNCTION N        the Nth call kills the process (SIGKILL) before it is made
+ *   null FUNCTION           the function list, when it is asked for, has NULL there
+ *   call-log FILE           appends "C_Login CKR_OK" for each call; never an argument
+ *   pap DIR                 protected authentication path: a PIN of NULL is taken from
+ *                           DIR/user.pin or DIR/so.pin (C_SetPIN: the new one from
+ *                           DIR/new.pin); no file: CKR_FUNCTION_CANCELED. A PIN given
+ *                           as text is refused with CKR_ARGUMENTS_BAD
  *   C_GetTokenInfo flags +USER_PIN_LOCKED|-LOGIN_REQUIRED
  *   C_GetTokenInfo label TEXT           the rest of the line, blank padded
  *   C_GetTokenInfo serial TEXT
  *   C_GetMechanismList drop CKM
  *   C_FindObjects loop                  the search never ends
  *   C_FindObjects fail-after N CKR      N handles, then CKR
- *   C_GetAttributeValue len CKA N       a lying length (-1: unavailable); N beyond what the
- *                                       caller has room for, too
+ *   C_GetAttributeValue len CKA N       a lying length (-1: unavailable), which may be
+ *                                       more than the caller has room for
  *   C_GetAttributeValue value CKA HEX   a lying value
  *   C_GetAttributeValue refuse CKA CKR  that attribute is refused
- *   TEMPLATED attr-drop CKA             what is stored lacks that attribute of the template
- *   TEMPLATED attr-set CKA HEX          what is stored has another value ("-": empty);
- *                                       TEMPLATED: C_CreateObject C_CopyObject C_UnwrapKey
- *                                       C_GenerateKey C_SetAttributeValue
+ *   TEMPLATED attr-drop CKA             what is stored lacks that attribute
+ *   TEMPLATED attr-set CKA HEX          what is stored has another value ("-": empty).
+ *                                       TEMPLATED: C_CreateObject C_CopyObject
+ *                                       C_UnwrapKey C_GenerateKey C_SetAttributeValue
  *   C_UnwrapKey ok-but-other            another key is stored: a secret key of 32 bytes
  *                                       0x5A; of private keys the one unwrapped before
  *   C_WrapKey flip                      the last bit of what is wrapped is wrong
@@ -64,9 +65,11 @@ enum { RULES_MAX = 64, TEXT_MAX = 512, TEMPLATE_MAX = 128, BLOB_MAX = 16384 };
 #define TAKE (CK_SESSION_HANDLE s, CK_BYTE *p, CK_ULONG n), (s, p, n)
 #define GIVE (CK_SESSION_HANDLE s, CK_BYTE *q, CK_ULONG *m), (s, q, m)
 #define PUMP                                                                           \
-    (CK_SESSION_HANDLE s, CK_BYTE *p, CK_ULONG n, CK_BYTE *q, CK_ULONG *m), (s, p, n, q, m)
+    (CK_SESSION_HANDLE s, CK_BYTE *p, CK_ULONG n, CK_BYTE *q, CK_ULONG *m),            \
+        (s, p, n, q, m)
 #define CHECK                                                                          \
-    (CK_SESSION_HANDLE s, CK_BYTE *p, CK_ULONG n, CK_BYTE *q, CK_ULONG m), (s, p, n, q, m)
+    (CK_SESSION_HANDLE s, CK_BYTE *p, CK_ULONG n, CK_BYTE *q, CK_ULONG m),             \
+        (s, p, n, q, m)
 #define ATTRIBUTES                                                                     \
     (CK_SESSION_HANDLE s, CK_OBJECT_HANDLE o, CK_ATTRIBUTE *t, CK_ULONG n), (s, o, t, n)
 
@@ -113,10 +116,11 @@ enum { RULES_MAX = 64, TEXT_MAX = 512, TEMPLATE_MAX = 128, BLOB_MAX = 16384 };
          (s, o, n))                                                                    \
     OURS(F, C_GetAttributeValue, get_attributes, ATTRIBUTES)                           \
     OURS(F, C_SetAttributeValue, set_attributes, ATTRIBUTES)                           \
-    F(C_FindObjectsInit, find_start, (CK_SESSION_HANDLE s, CK_ATTRIBUTE *t, CK_ULONG n), \
-      (s, t, n))                                                                       \
+    F(C_FindObjectsInit, find_start,                                                   \
+      (CK_SESSION_HANDLE s, CK_ATTRIBUTE *t, CK_ULONG n), (s, t, n))                   \
     F(C_FindObjects, find,                                                             \
-      (CK_SESSION_HANDLE s, CK_OBJECT_HANDLE *o, CK_ULONG n, CK_ULONG *m), (s, o, n, m)) \
+      (CK_SESSION_HANDLE s, CK_OBJECT_HANDLE *o, CK_ULONG n, CK_ULONG *m),             \
+      (s, o, n, m))                                                                    \
     REAL(F, C_FindObjectsFinal, ONE)                                                   \
     REAL(F, C_EncryptInit, START)                                                      \
     REAL(F, C_Encrypt, PUMP)                                                           \
@@ -160,8 +164,8 @@ enum { RULES_MAX = 64, TEXT_MAX = 512, TEMPLATE_MAX = 128, BLOB_MAX = 16384 };
        CK_BYTE *q, CK_ULONG *n),                                                       \
       (s, m, w, k, q, n))                                                              \
     F(C_UnwrapKey, unwrap,                                                             \
-      (CK_SESSION_HANDLE s, CK_MECHANISM *m, CK_OBJECT_HANDLE w, CK_BYTE *p, CK_ULONG k, \
-       CK_ATTRIBUTE *t, CK_ULONG n, CK_OBJECT_HANDLE *o),                              \
+      (CK_SESSION_HANDLE s, CK_MECHANISM *m, CK_OBJECT_HANDLE w, CK_BYTE *p,           \
+       CK_ULONG k, CK_ATTRIBUTE *t, CK_ULONG n, CK_OBJECT_HANDLE *o),                  \
       (s, m, w, p, k, t, n, o))                                                        \
     REAL(F, C_DeriveKey,                                                               \
          (CK_SESSION_HANDLE s, CK_MECHANISM *m, CK_OBJECT_HANDLE k, CK_ATTRIBUTE *t,   \
@@ -206,33 +210,36 @@ static const struct name names[] = {
     NAME(CKR_WRAPPED_KEY_INVALID), NAME(CKR_WRAPPED_KEY_LEN_RANGE),
     NAME(CKR_RANDOM_NO_RNG), NAME(CKR_BUFFER_TOO_SMALL),
     NAME(CKR_CRYPTOKI_NOT_INITIALIZED), NAME(CKR_CRYPTOKI_ALREADY_INITIALIZED),
-    NAME(CKA_CLASS), NAME(CKA_TOKEN), NAME(CKA_PRIVATE), NAME(CKA_LABEL), NAME(CKA_VALUE),
-    NAME(CKA_KEY_TYPE), NAME(CKA_SUBJECT), NAME(CKA_ID), NAME(CKA_SENSITIVE),
-    NAME(CKA_ENCRYPT), NAME(CKA_DECRYPT), NAME(CKA_WRAP), NAME(CKA_UNWRAP), NAME(CKA_SIGN),
-    NAME(CKA_VERIFY), NAME(CKA_DERIVE), NAME(CKA_MODULUS), NAME(CKA_MODULUS_BITS),
-    NAME(CKA_PUBLIC_EXPONENT), NAME(CKA_VALUE_LEN), NAME(CKA_EXTRACTABLE), NAME(CKA_LOCAL),
-    NAME(CKA_NEVER_EXTRACTABLE), NAME(CKA_ALWAYS_SENSITIVE), NAME(CKA_KEY_GEN_MECHANISM),
-    NAME(CKA_MODIFIABLE), NAME(CKA_EC_PARAMS), NAME(CKA_EC_POINT), NAME(CKA_CHECK_VALUE),
-    NAME(CKA_ALLOWED_MECHANISMS), NAME(CKA_WRAP_WITH_TRUSTED), NAME(CKA_START_DATE),
-    NAME(CKA_END_DATE), NAME(CKM_AES_KEY_WRAP), NAME(CKM_AES_KEY_WRAP_PAD),
+    NAME(CKA_CLASS), NAME(CKA_TOKEN), NAME(CKA_PRIVATE), NAME(CKA_LABEL),
+    NAME(CKA_VALUE), NAME(CKA_KEY_TYPE), NAME(CKA_SUBJECT), NAME(CKA_ID),
+    NAME(CKA_SENSITIVE), NAME(CKA_ENCRYPT), NAME(CKA_DECRYPT), NAME(CKA_WRAP),
+    NAME(CKA_UNWRAP), NAME(CKA_SIGN), NAME(CKA_VERIFY), NAME(CKA_DERIVE),
+    NAME(CKA_MODULUS), NAME(CKA_MODULUS_BITS), NAME(CKA_PUBLIC_EXPONENT),
+    NAME(CKA_VALUE_LEN), NAME(CKA_EXTRACTABLE), NAME(CKA_LOCAL),
+    NAME(CKA_NEVER_EXTRACTABLE), NAME(CKA_ALWAYS_SENSITIVE),
+    NAME(CKA_KEY_GEN_MECHANISM), NAME(CKA_MODIFIABLE), NAME(CKA_EC_PARAMS),
+    NAME(CKA_EC_POINT), NAME(CKA_CHECK_VALUE), NAME(CKA_ALLOWED_MECHANISMS),
+    NAME(CKA_WRAP_WITH_TRUSTED), NAME(CKA_START_DATE), NAME(CKA_END_DATE),
+    NAME(CKM_AES_KEY_WRAP), NAME(CKM_AES_KEY_WRAP_PAD),
 };
 #define FLAG(x) {#x, CKF_##x}
 static const struct name flags[] = {
     FLAG(RNG), FLAG(WRITE_PROTECTED), FLAG(LOGIN_REQUIRED), FLAG(USER_PIN_INITIALIZED),
-    FLAG(PROTECTED_AUTHENTICATION_PATH), FLAG(TOKEN_INITIALIZED), FLAG(USER_PIN_COUNT_LOW),
-    FLAG(USER_PIN_FINAL_TRY), FLAG(USER_PIN_LOCKED), FLAG(USER_PIN_TO_BE_CHANGED),
-    FLAG(SO_PIN_COUNT_LOW), FLAG(SO_PIN_FINAL_TRY), FLAG(SO_PIN_LOCKED),
-    FLAG(SO_PIN_TO_BE_CHANGED),
+    FLAG(PROTECTED_AUTHENTICATION_PATH), FLAG(TOKEN_INITIALIZED),
+    FLAG(USER_PIN_COUNT_LOW), FLAG(USER_PIN_FINAL_TRY), FLAG(USER_PIN_LOCKED),
+    FLAG(USER_PIN_TO_BE_CHANGED), FLAG(SO_PIN_COUNT_LOW), FLAG(SO_PIN_FINAL_TRY),
+    FLAG(SO_PIN_LOCKED), FLAG(SO_PIN_TO_BE_CHANGED),
 };
 
+/* Up to LIE_PAP a line begins with the verb, then with the function. */
 enum lie {
-    LIE_FAIL, LIE_DELAY, LIE_CRASH, LIE_NULL, LIE_LOG, LIE_PAP, LIE_FLAGS, LIE_LABEL, LIE_SERIAL,
-    LIE_NO_MECHANISM, LIE_LOOP, LIE_FAIL_AFTER, LIE_LEN, LIE_VALUE, LIE_REFUSE, LIE_DROP, LIE_SET, LIE_OTHER,
-    LIE_FLIP, LIE_MECHANISM
+    LIE_FAIL, LIE_DELAY, LIE_CRASH, LIE_NULL, LIE_LOG, LIE_PAP, LIE_FLAGS, LIE_LABEL,
+    LIE_SERIAL, LIE_NO_MECHANISM, LIE_LOOP, LIE_FAIL_AFTER, LIE_LEN, LIE_VALUE,
+    LIE_REFUSE, LIE_DROP, LIE_SET, LIE_OTHER, LIE_FLIP, LIE_MECHANISM,
 };
 
 /* How a line reads after its first words: n and m numbers (names too), h bytes in hex,
- * t the rest as text, f a function. A line that begins with a verb has no function. */
+ * t the rest as text, f a function. */
 static const struct grammar {
     const char *verb;
     enum lie lie;
@@ -240,10 +247,12 @@ static const struct grammar {
 } grammar[] = {
     {"delay", LIE_DELAY, "fn"}, {"crash", LIE_CRASH, "fn"}, {"null", LIE_NULL, "f"},
     {"call-log", LIE_LOG, "t"}, {"pap", LIE_PAP, "t"}, {"flags", LIE_FLAGS, "t"},
-    {"label", LIE_LABEL, "t"}, {"serial", LIE_SERIAL, "t"}, {"drop", LIE_NO_MECHANISM, "n"},
-    {"loop", LIE_LOOP, ""}, {"fail-after", LIE_FAIL_AFTER, "nm"}, {"len", LIE_LEN, "nm"},
-    {"value", LIE_VALUE, "nh"}, {"refuse", LIE_REFUSE, "nm"}, {"attr-drop", LIE_DROP, "n"},
-    {"attr-set", LIE_SET, "nh"}, {"ok-but-other", LIE_OTHER, ""}, {"flip", LIE_FLIP, ""},
+    {"label", LIE_LABEL, "t"}, {"serial", LIE_SERIAL, "t"},
+    {"drop", LIE_NO_MECHANISM, "n"}, {"loop", LIE_LOOP, ""},
+    {"fail-after", LIE_FAIL_AFTER, "nm"}, {"len", LIE_LEN, "nm"},
+    {"value", LIE_VALUE, "nh"}, {"refuse", LIE_REFUSE, "nm"},
+    {"attr-drop", LIE_DROP, "n"}, {"attr-set", LIE_SET, "nh"},
+    {"ok-but-other", LIE_OTHER, ""}, {"flip", LIE_FLIP, ""},
     {"mechanism", LIE_MECHANISM, "nm"},
 };
 
@@ -364,14 +373,15 @@ static bool parse(char *line, struct rule *rule)
     for (size_t i = 0; word && i < sizeof grammar / sizeof *grammar; i++)
         if (!strcmp(word, grammar[i].verb)) {
             rule->lie = grammar[i].lie;
-            return has_function == (rule->lie > LIE_PAP) && rest(grammar[i].rest, line, rule);
+            return has_function == (rule->lie > LIE_PAP) &&
+                   rest(grammar[i].rest, line, rule);
         }
     return has_function && word && when(word, line, rule);
 }
 
 static void read_script(void)
 {
-    char line[1024], copy[1024];
+    char line[1024], whole[1024];
     FILE *file;
     struct rule *rule;
 
@@ -380,13 +390,13 @@ static void read_script(void)
     file = fopen(liar.script, "re");
     while (file && fgets(line, sizeof line, file)) {
         line[strcspn(line, "#\n")] = '\0';
-        snprintf(copy, sizeof copy, "%s", line);
+        snprintf(whole, sizeof whole, "%s", line);
         if (!line[strspn(line, " \t")])
             continue;
         rule = &liar.rules[liar.count++];
         memset(rule, 0, sizeof *rule);
         if (liar.count == RULES_MAX || !parse(line, rule))
-            bad(copy);
+            bad(whole);
     }
     if (file)
         fclose(file);
@@ -513,7 +523,8 @@ static void change_flags(const char *text, CK_FLAGS *to)
         add = *text == '+';
         known = false;
         for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
-            if (strlen(flags[i].name) == n - 1 && !strncmp(text + 1, flags[i].name, n - 1)) {
+            if (strlen(flags[i].name) == n - 1 &&
+                !strncmp(text + 1, flags[i].name, n - 1)) {
                 *to = add ? *to | flags[i].value : *to & ~flags[i].value;
                 known = true;
             }
@@ -530,7 +541,8 @@ static CK_RV token_info(CK_SLOT_ID slot, CK_TOKEN_INFO *info)
     if (rv != CKR_OK)
         return rv;
     pad(info->label, sizeof info->label, first(LIE_LABEL, N_C_GetTokenInfo));
-    pad(info->serialNumber, sizeof info->serialNumber, first(LIE_SERIAL, N_C_GetTokenInfo));
+    pad(info->serialNumber, sizeof info->serialNumber,
+        first(LIE_SERIAL, N_C_GetTokenInfo));
     if (first(LIE_PAP, 0))
         info->flags |= CKF_PROTECTED_AUTHENTICATION_PATH;
     while ((rule = next(rule, LIE_FLAGS, N_C_GetTokenInfo)))
@@ -544,7 +556,8 @@ static CK_RV mechanism_list(CK_SLOT_ID slot, CK_MECHANISM_TYPE *list, CK_ULONG *
     const struct rule *rule = NULL;
     CK_ULONG kept;
 
-    while (rv == CKR_OK && list && (rule = next(rule, LIE_NO_MECHANISM, N_C_GetMechanismList))) {
+    while (rv == CKR_OK && list &&
+           (rule = next(rule, LIE_NO_MECHANISM, N_C_GetMechanismList))) {
         kept = 0;
         for (CK_ULONG i = 0; i < *count; i++)
             if (list[i] != rule->n)
@@ -593,8 +606,8 @@ static CK_RV init_pin(CK_SESSION_HANDLE session, CK_BYTE *pin, CK_ULONG len)
     return rv == CKR_OK ? liar.real->C_InitPIN(session, pin, len) : rv;
 }
 
-static CK_RV set_pin(CK_SESSION_HANDLE session, CK_BYTE *old, CK_ULONG old_len, CK_BYTE *new,
-                     CK_ULONG new_len)
+static CK_RV set_pin(CK_SESSION_HANDLE session, CK_BYTE *old, CK_ULONG old_len,
+                     CK_BYTE *new, CK_ULONG new_len)
 {
     CK_BYTE old_room[256], new_room[256];
     CK_RV rv = key_in("user", &old, &old_len, old_room);
@@ -604,7 +617,8 @@ static CK_RV set_pin(CK_SESSION_HANDLE session, CK_BYTE *old, CK_ULONG old_len, 
     return rv == CKR_OK ? liar.real->C_SetPIN(session, old, old_len, new, new_len) : rv;
 }
 
-static CK_RV login(CK_SESSION_HANDLE session, CK_USER_TYPE user, CK_BYTE *pin, CK_ULONG len)
+static CK_RV login(CK_SESSION_HANDLE session, CK_USER_TYPE user, CK_BYTE *pin,
+                   CK_ULONG len)
 {
     CK_BYTE room[256];
     CK_RV rv = key_in(user == CKU_SO ? "so" : "user", &pin, &len, room);
@@ -612,7 +626,8 @@ static CK_RV login(CK_SESSION_HANDLE session, CK_USER_TYPE user, CK_BYTE *pin, C
     return rv == CKR_OK ? liar.real->C_Login(session, user, pin, len) : rv;
 }
 
-static CK_RV find_start(CK_SESSION_HANDLE session, CK_ATTRIBUTE *template, CK_ULONG count)
+static CK_RV find_start(CK_SESSION_HANDLE session, CK_ATTRIBUTE *template,
+                        CK_ULONG count)
 {
     liar.found = 0;
     liar.last = 1;
@@ -725,8 +740,8 @@ static CK_RV create(CK_SESSION_HANDLE session, CK_ATTRIBUTE *template, CK_ULONG 
     return liar.real->C_CreateObject(session, to.at, to.count, object);
 }
 
-static CK_RV copy(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE from, CK_ATTRIBUTE *template,
-                  CK_ULONG count, CK_OBJECT_HANDLE *object)
+static CK_RV copy(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE from,
+                  CK_ATTRIBUTE *template, CK_ULONG count, CK_OBJECT_HANDLE *object)
 {
     struct edited to = edit(N_C_CopyObject, template, count);
 
@@ -760,8 +775,9 @@ static CK_MECHANISM swapped(int function, const CK_MECHANISM *mechanism)
     return to;
 }
 
-static CK_RV wrap(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism, CK_OBJECT_HANDLE with,
-                  CK_OBJECT_HANDLE key, CK_BYTE *out, CK_ULONG *len)
+static CK_RV wrap(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism,
+                  CK_OBJECT_HANDLE with, CK_OBJECT_HANDLE key, CK_BYTE *out,
+                  CK_ULONG *len)
 {
     CK_MECHANISM used = swapped(N_C_WrapKey, mechanism);
     CK_RV rv = liar.real->C_WrapKey(session, &used, with, key, out, len);
@@ -776,14 +792,15 @@ static bool is_secret_key(const struct edited *template)
     CK_OBJECT_CLASS class = CKO_DATA;
 
     for (CK_ULONG i = 0; i < template->count; i++)
-        if (template->at[i].type == CKA_CLASS && template->at[i].ulValueLen == sizeof class)
+        if (template->at[i].type == CKA_CLASS &&
+            template->at[i].ulValueLen == sizeof class)
             memcpy(&class, template->at[i].pValue, sizeof class);
     return class == CKO_SECRET_KEY;
 }
 
-static CK_RV unwrap(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism, CK_OBJECT_HANDLE with,
-                    CK_BYTE *wrapped, CK_ULONG len, CK_ATTRIBUTE *template, CK_ULONG count,
-                    CK_OBJECT_HANDLE *object)
+static CK_RV unwrap(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism,
+                    CK_OBJECT_HANDLE with, CK_BYTE *wrapped, CK_ULONG len,
+                    CK_ATTRIBUTE *template, CK_ULONG count, CK_OBJECT_HANDLE *object)
 {
     static CK_BYTE fake[32];
     CK_MECHANISM used = swapped(N_C_UnwrapKey, mechanism);
@@ -797,9 +814,10 @@ static CK_RV unwrap(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism, CK_OBJEC
         return liar.real->C_CreateObject(session, to.at, to.count, object);
     }
     if (other && liar.blob_len)
-        return liar.real->C_UnwrapKey(session, &used, with, liar.blob, liar.blob_len, to.at,
-                                      to.count, object);
-    rv = liar.real->C_UnwrapKey(session, &used, with, wrapped, len, to.at, to.count, object);
+        return liar.real->C_UnwrapKey(session, &used, with, liar.blob, liar.blob_len,
+                                      to.at, to.count, object);
+    rv = liar.real->C_UnwrapKey(session, &used, with, wrapped, len, to.at, to.count,
+                                object);
     if (rv == CKR_OK && !secret && len <= sizeof liar.blob) {
         memcpy(liar.blob, wrapped, len);
         liar.blob_len = len;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * not_pkcs11: a library that loads and is no PKCS#11 module: it has no C_GetFunctionList.
+ * not_pkcs11: a library that loads and is no PKCS#11 module (no C_GetFunctionList).
  */
 __attribute__((visibility("default"))) int not_pkcs11(void);
 

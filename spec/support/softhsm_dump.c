@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT
- * softhsm_dump: every attribute of every object in the folder of a SoftHSM token, opened
- * with a PIN read from standard input. Written apart from c/clone, to judge it.
+ * softhsm_dump: every attribute of every object in the folder of a SoftHSM token,
+ * opened with a PIN read from standard input. Written apart from c/clone, to judge it.
  *
  *     softhsm_dump [-so] TOKEN-FOLDER < pin
  *
  * One line an attribute, files sorted, attributes as they lie in the file:
  *     FILE TYPE KIND FORM VALUE
- * TYPE 0x..., KIND 1 boolean, 2 number, 3 bytes, 4 template, 5 mechanisms; FORM "clear" or
- * "encrypted" (how it lies there); VALUE in hex, decrypted, "-" when empty. Any file that
- * is not exactly an object ends the dump with status 1.
+ * TYPE 0x..., KIND 1 boolean, 2 number, 3 bytes, 4 template, 5 mechanisms; FORM "clear"
+ * or "encrypted" (how it lies there); VALUE in hex, decrypted, "-" when empty. Any file
+ * that is not exactly an object ends the dump with status 1.
  */
 #include <dirent.h>
 #include <openssl/crypto.h>
@@ -40,7 +40,8 @@ struct record {
     struct bytes value;
 };
 
-static void die(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
+static void die(const char *format, ...)
+    __attribute__((format(printf, 1, 2), noreturn));
 static void die(const char *format, ...)
 {
     va_list args;
@@ -115,7 +116,8 @@ static struct record record(struct bytes *from, const char *name)
     return next;
 }
 
-/* CBC with PKCS#7 after an IV. False: not under that key. out has room for len bytes. */
+/* CBC with PKCS#7 after an IV. False: not under that key. out has room for len bytes.
+ */
 static bool decrypt(const unsigned char *key, struct bytes in, struct bytes *out)
 {
     EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
@@ -162,7 +164,8 @@ static void token_key(const char *folder, uint64_t type, unsigned char key[KEY])
     for (int i = 1; i < 1500 + blob.at[SALT - 1]; i++)
         SHA256(digest, sizeof digest, digest);
     blob = (struct bytes){blob.at + SALT, BLOB - SALT};
-    if (!decrypt(digest, blob, &opened) || opened.len != 3 + KEY || memcmp(plain, "RJR", 3))
+    if (!decrypt(digest, blob, &opened) || opened.len != 3 + KEY ||
+        memcmp(plain, "RJR", 3))
         die("the PIN is wrong");
     memcpy(key, plain + 3, KEY);
     OPENSSL_cleanse(first, sizeof first);
@@ -180,7 +183,7 @@ static bool is_private(struct bytes file, const char *name)
     while (file.len) {
         next = record(&file, name);
         if (next.type == CLASS_PRIVATE && next.kind == BOOLEAN)
-            private = next.value.at[0] != 0;
+        private = next.value.at[0] != 0;
     }
     return private;
 }
