@@ -2,6 +2,7 @@
 #include "clone/wrap_plant.h"
 
 #include "clone/crypto.h"
+#include "clone/curve.h"
 #include "clone/material.h"
 
 #include <openssl/crypto.h>
@@ -473,6 +474,8 @@ static bool same(const struct kf_attribute *want, const struct kf_attribute *got
         return true;
     if (want->kind != got->kind)
         return !want->len && !got->len;
+    if (want->type == CKA_EC_PARAMS)
+        return kf_curve_same(want->value, want->len, got->value, got->len);
     return want->kind == KF_BYTES && want->type != CKA_VALUE && is_number(want->type) &&
            kf_wrap_same_number(want, got);
 }
@@ -521,7 +524,8 @@ static kf_rv judge(const struct readback *back, const struct kf_attribute *want,
     if (same(want, got) || want->type == KF_CKA_UNIQUE_ID || want->type == CKA_TOKEN ||
         (back->trial && is_true_by_default(want->type)))
         return KFR_OK;
-    if (want->type == CKA_CLASS || want->type == CKA_KEY_TYPE)
+    if (want->type == CKA_CLASS || want->type == CKA_KEY_TYPE ||
+        (want->type == CKA_EC_PARAMS && both))
         return differs(err, want->type, "is another");
     if ((roles & KF_ROLE_IDENTITY) && both && !back->same_key)
         return differs(err, want->type, "is another: it is not the same key or value");
