@@ -80,6 +80,12 @@ static kf_rv read_failed(struct kf_error *err, kf_rv rv, CK_OBJECT_HANDLE handle
                        "object %lu is no longer there", handle);
     if (rv == KFR_MEMORY)
         return kf_fail(err, rv, NULL, NULL, "no memory to read object %lu", handle);
+    if (type == CKA_CLASS &&
+        (rv == CKR_ATTRIBUTE_VALUE_INVALID || rv == CKR_ATTRIBUTE_TYPE_INVALID))
+        return kf_fail(
+            err, rv, "C_GetAttributeValue",
+            "a program that was killed may have left it half made: remove it",
+            "object %lu does not say what it is", handle);
     kf_name_text(KF_CKA, type, name, sizeof name);
     if (rv == KFR_LIMIT)
         return kf_fail(err, rv, "C_GetAttributeValue", NULL,
