@@ -1,5 +1,5 @@
-# keyferry: make deps, then make; make demo and make test do everything by themselves.
-# Everything made goes under build/ (B), which `make clean` removes.
+# keyferry: `make deps`, then `make`; `make demo` and `make test` do everything by
+# themselves. Everything made goes under build/ (B), which `make clean` removes.
 
 VERSION  := 0.1.0
 PREFIX   ?= /usr/local
@@ -23,14 +23,18 @@ FLOOR_base   = $(call PKG,--cflags,libcrypto)
 FLOOR_pkcs11 = $(FLOOR_base) $(call PKG,--cflags,p11-kit-1)
 FLOOR_clone  = $(FLOOR_pkcs11)
 FLOOR_lua    = $(FLOOR_clone) $(call PKG,--cflags,$(LUA_PC)) $(call PKG,--cflags,libedit)
-LIBS         = $(call PKG,--libs,libcrypto p11-kit-1 libedit) -ldl -lpthread
+FLOOR_c      = $(FLOOR_lua)
+LIBS         = $(call PKG,--libs,libcrypto p11-kit-1) -ldl
+LUA_LIBS     = $(call PKG,--libs,$(LUA_PC))
 
-CORE  := $(patsubst c/%.c,$(B)/c/%.o,$(wildcard c/base/*.c c/pkcs11/*.c c/clone/*.c))
-DOOR  := $(patsubst c/%.c,$(B)/c/%.o,$(wildcard c/lua/*.c))
+CORE := $(patsubst c/%.c,$(B)/c/%.o,$(wildcard c/base/*.c c/pkcs11/*.c c/clone/*.c))
+DOOR := $(patsubst c/%.c,$(B)/c/%.o,$(wildcard c/lua/*.c))
+MAIN := $(B)/c/main.o
 
-all: $(B)/keyferry $(B)/keyferry/core.so
+.PHONY: all deps core demo test check lint sanitize bench install uninstall clean
 
-.PHONY: all clean core
+all: $(B)/keyferry $(B)/lua/keyferry/core.so
+
 core: $(CORE)
 
 $(B)/c/%.o: c/%.c Makefile
@@ -38,7 +42,16 @@ $(B)/c/%.o: c/%.c Makefile
 	$(CC) $(CPPFLAGS) $(FLOOR_$(notdir $(patsubst %/,%,$(dir $<)))) $(WARN) $(CFLAGS) \
 	  $(HARDEN) $(SANITIZE) -MMD -MP -c -o $@ $<
 
+# The program hosts Lua and has the core inside; plain lua5.4 loads the same core.
+$(B)/keyferry: $(MAIN) $(DOOR) $(CORE)
+	$(CC) $(SANITIZE) -pie -Wl,-E -o $@ $^ $(LDFLAGS) $(LUA_LIBS) $(LIBS)
+
+$(B)/lua/keyferry/core.so: $(DOOR) $(CORE)
+	@mkdir -p $(@D)
+	$(CC) $(SANITIZE) -shared -o $@ $^ $(LDFLAGS) $(LIBS)
+
 clean:
 	rm -rf $(B)
 
--include $(CORE:.o=.d) $(DOOR:.o=.d)
+include spec/spec.mk
+-include $(CORE:.o=.d) $(DOOR:.o=.d) $(MAIN:.o=.d)

@@ -2,7 +2,7 @@
 -- The runner: lua5.4 spec/run.lua [-v] [-o text|tap|junit] [FILTER ...]
 --
 -- Run from the root of the repository. KEYFERRY_BUILD (default "build") is where keyferry
--- and keyferry/core.so are. A test is run when every filter is found, as plain text, in
+-- and lua/keyferry/core.so are. A test is run when every filter is found, as plain text, in
 -- "spec/x/y_spec.lua TestNoun.test_claim". A spec file returns
 --   { TestNoun = { test_a_claim_in_words = function() ... end, setUp = ..., tearDown = ... } }
 -- and nothing in it is passed over in silence: a name LuaUnit would not run is refused.
@@ -18,7 +18,7 @@ local root = absolute(".")
 local build = absolute(os.getenv("KEYFERRY_BUILD") or "build")
 package.path = ("%s/lua/?.lua;%s/lua/?/init.lua;%s/spec/?.lua;%s")
   :format(root, root, root, package.path:gsub("%./[^;]*;?", ""))
-package.cpath = ("%s/?.so;%s"):format(build, package.cpath:gsub("%./[^;]*;?", ""))
+package.cpath = ("%s/lua/?.so;%s"):format(build, package.cpath:gsub("%./[^;]*;?", ""))
 
 local lu = require("luaunit")
 local tmp = require("support.tmp")

@@ -10,6 +10,7 @@
 #include <lauxlib.h>
 #include <limits.h>
 #include <pwd.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -205,15 +206,23 @@ static int file_realpath(lua_State *L)
 
 /* -- The user and the clock ------------------------------------------------------- */
 
+/* [-0, +1, m] The names of the groups whose rights this process has. */
 static void push_groups(lua_State *L)
 {
     int count = getgroups(0, NULL);
-    gid_t *ids = lua_newuserdatauv(L, sizeof *ids * (size_t)(count > 0 ? count : 1), 0);
+    size_t room = count > 0 ? (size_t)count : 0;
+    gid_t *ids = lua_newuserdatauv(L, sizeof *ids * (room + 1), 0);
+    bool listed = false;
     lua_Integer n = 0;
 
-    count = getgroups(count > 0 ? count : 0, ids);
+    count = room ? getgroups((int)room, ids) : 0;
+    room = count > 0 ? (size_t)count : 0;
+    for (size_t i = 0; i < room; i++)
+        listed = listed || ids[i] == getegid();
+    if (!listed)
+        ids[room++] = getegid(); /* getgroups need not give it (POSIX) */
     lua_newtable(L);
-    for (int i = 0; i < count; i++) {
+    for (size_t i = 0; i < room; i++) {
         const struct group *group = getgrgid(ids[i]);
 
         if (!group)

@@ -252,9 +252,9 @@ static void push_mechanism(lua_State *L, CK_MECHANISM_TYPE type, const CK_MECHAN
     kf_name_text(KF_CKM, type, text, sizeof text);
     set_text(L, "name", text);
     set_text(L, "nick", row ? row->nick : text);
-    lua_pushinteger(L, (lua_Integer)info->min_key_size);
+    lua_pushinteger(L, (lua_Integer)info->ulMinKeySize);
     lua_setfield(L, -2, "min");
-    lua_pushinteger(L, (lua_Integer)info->max_key_size);
+    lua_pushinteger(L, (lua_Integer)info->ulMaxKeySize);
     lua_setfield(L, -2, "max");
     for (size_t i = 0; i < sizeof mechanism_flags / sizeof *mechanism_flags; i++) {
         lua_pushboolean(L, (info->flags & mechanism_flags[i].flag) != 0);

@@ -287,6 +287,26 @@ static int session_objects(lua_State *L)
 }
 
 /***
+The object of a handle, read at once.
+@function session:object
+@int handle
+@treturn[1] object
+@treturn[2] nil
+@treturn[2] err KFR_VANISHED: there is none (any more)
+*/
+static int session_object(lua_State *L)
+{
+    CK_OBJECT_HANDLE handle = (CK_OBJECT_HANDLE)luaL_checkinteger(L, 2);
+    struct kf_error err = { 0 };
+
+    kf_lua_check_session(L, 1);
+    if (kf_lua_push_object(L, 1, handle))
+        return 1;
+    kf_fail(&err, KFR_VANISHED, "", NULL, "there is no object with handle %lu", handle);
+    return kf_lua_refuse(L, &err);
+}
+
+/***
 Makes an object of attributes (C_CreateObject).
 @function session:create
 @tparam table attributes
@@ -485,6 +505,7 @@ static const luaL_Reg methods[] = {
     { "init_pin", session_init_pin },
     { "find", session_find },
     { "objects", session_objects },
+    { "object", session_object },
     { "create", session_create },
     { "generate", session_generate },
     { "generate_pair", session_generate_pair },

@@ -92,7 +92,8 @@ function Context.shell_word(_, value)
 end
 
 --- Says how the command ended; what it returns is what `run` returns.
--- @tparam[opt] table result `status`, `reason` (an error or a sentence), `hint`, `counts`
+-- @tparam[opt] table result `status`, `reason` (an error or a sentence), `code` and
+--   `hint` of a sentence, `counts`
 -- @treturn integer the exit status
 function Context:finish(result)
     local last = {}
@@ -101,7 +102,8 @@ function Context:finish(result)
     end
     last.command = self.name
     if not last.status then
-        last.status = last.reason and status.of(last.reason) or status.SUCCESS
+        last.status = not (last.reason or last.code) and status.SUCCESS
+            or status.of(last.code and last or last.reason)
     end
     last.silent = self.script.category == "reads"
     last.bare = self.script.bare

@@ -53,19 +53,23 @@ local function syntax(script, program)
     return lines
 end
 
-local function option_rows(spec)
+local function dashed(name, dashes)
+    return (#name == 1 and "-" or dashes) .. name
+end
+
+local function option_rows(spec, dashes)
     local left, size = {}, 0
     for i, option in ipairs(spec) do
-        left[i] = { "-" .. option.name .. value_of(option),
-            "-" .. options.shortcut(spec, option.name), option.help }
+        left[i] = { dashed(option.name, dashes) .. value_of(option),
+            dashed(options.shortcut(spec, option.name), dashes), option.help }
         size = math.max(size, #left[i][1])
     end
     return left, size
 end
 
-local function describe_options(spec)
+local function describe_options(spec, dashes)
     local lines, short = {}, 8
-    local rows, size = option_rows(spec)
+    local rows, size = option_rows(spec, dashes)
     for _, row in ipairs(rows) do
         short = math.max(short, #row[2])
     end
@@ -106,7 +110,7 @@ function M.command(script, entry, program)
     end
     if script.options and #script.options > 0 then
         append(lines, { "" })
-        append(lines, describe_options(script.options))
+        append(lines, describe_options(script.options, "-"))
     end
     if script.examples and #script.examples > 0 then
         append(lines, { "", "Examples" })
@@ -126,7 +130,7 @@ function M.commands(entries, globals)
         append(lines, { "keyferry backs up an HSM partition to another HSM.", "" })
         append(lines, USAGE, "  ")
         append(lines, { "", "Before the noun" })
-        append(lines, describe_options(globals))
+        append(lines, describe_options(globals, "--"))
         append(lines, { "", "Commands" })
     end
     for _, entry in ipairs(entries) do

@@ -139,8 +139,8 @@ local function execute(shell, found, words, first, how)
         return print_lines(shell, help.command(found, how.entry, how.program))
     end
     warn_of_secrets(shell, parsed.secrets)
-    ok, err = shell.configure()
-    if not ok then
+    err = shell.configure()
+    if err then
         return fail_command(shell, found.name, err)
     end
     ctx = context.new(found, parsed.values, shell.out)
@@ -281,8 +281,9 @@ local function interruptible(run, ...)
 end
 
 local function evaluate(shell, code, name)
-    local ok, err = shell.configure()
-    if not ok then
+    local ok
+    local err = shell.configure()
+    if err then
         return fail(shell, err)
     end
     ok, err = interruptible(prompt.evaluate, code, name, lua_environment(shell), shell.out,
@@ -312,8 +313,8 @@ local function ask_line(question)
 end
 
 local function interactive(shell)
-    local ok, err = shell.configure()
-    if not ok then
+    local err = shell.configure()
+    if err then
         return fail(shell, err)
     end
     prompt.loop({
@@ -348,9 +349,11 @@ local function new_shell(values)
     shell.print = function(line)
         shell.out:print("%s", line)
     end
-    -- Late: help and usage errors read no configuration.
+    -- Late: help and usage errors read no configuration. Gives an error or nil.
     shell.configure = function()
-        return require("keyferry").configure({ home = values.home, config = values.config })
+        return select(2, require("keyferry").configure({
+            home = values.home, config = values.config,
+        }))
     end
     return shell
 end

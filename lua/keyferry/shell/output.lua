@@ -262,7 +262,7 @@ function Output:finish(result)
     end
     if result.status ~= 0 then
         event.reason = tostring(result.reason or status.text(result.status))
-        event.code = status.code(result.reason)
+        event.code = status.code(result.reason) or result.code
         event.hint = status.field(result.reason, "hint") or result.hint
         self:failed(result)
     elseif not result.silent and not result.bare then

@@ -1,0 +1,140 @@
+--- config: the configuration file, which is Lua and returns a table.
+--
+--     return {
+--         softhsm = "/opt/softhsm/libsofthsm2.so",      -- the library of soft HSMs
+--         hsms = {
+--             { name = "vault", serial = "496771", module = "/usr/lib/libvendor.so",
+--               env = { VENDOR_CONF = "/etc/vendor.conf" }, engine = "wrap" },
+--         },
+--         defaults = { onerror = "stop" },
+--     }
+--
+-- It runs in an empty environment, and not at all when others may write it.
+-- @module keyferry.config
+
+local core = require "keyferry.core"
+
+local M = {}
+
+local MAX_BYTES = 1024 * 1024
+local MAX_STEPS = 10000000
+
+local hsm_fields = {
+    name = "string", serial = "string", module = "string", env = "table",
+    init_args = "string", authentication = "string", engine = "string",
+    private_copy = "boolean",
+}
+
+local fields = {
+    softhsm = "string", system = "boolean", hsms = "table", defaults = "table",
+    roles = "table",
+}
+
+local default_fields = { serial = "string", engine = "string", onerror = "string" }
+
+local function refuse(path, what)
+    return nil, core.error{
+        code = "KFR_ARGUMENT", what = path .. ": " .. what,
+        hint = "mend the configuration file; README.md says what may stand in it",
+    }
+end
+
+-- What is wrong with the table, or nil.
+local function complaint(value, allowed, name)
+    if type(value) ~= "table" then
+        return name .. " is not a table"
+    end
+    for key, item in pairs(value) do
+        if not allowed[key] then
+            return ("%s has no field '%s'"):format(name, tostring(key))
+        elseif type(item) ~= allowed[key] then
+            return ("%s.%s must be a %s"):format(name, key, allowed[key])
+        end
+    end
+    return nil
+end
+
+local function hsm_complaint(hsm, seen)
+    local what = complaint(hsm, hsm_fields, "an entry of hsms")
+    if what then
+        return what
+    elseif not hsm.name or not hsm.module then
+        return "an entry of hsms needs a name and a module"
+    elseif seen[hsm.name] then
+        return ("two entries of hsms have the name '%s'"):format(hsm.name)
+    end
+    for name, value in pairs(hsm.env or {}) do
+        if type(name) ~= "string" or (type(value) ~= "string" and value ~= false) then
+            return ("env of '%s' takes names with strings or false"):format(hsm.name)
+        end
+    end
+    seen[hsm.name] = true
+    return nil
+end
+
+local function config_complaint(config)
+    local what = complaint(config, fields, "the configuration")
+    if not what and config.defaults then
+        what = complaint(config.defaults, default_fields, "defaults")
+    end
+    local seen = {}
+    for _, hsm in ipairs(config.hsms or {}) do
+        what = what or hsm_complaint(hsm, seen)
+    end
+    return what
+end
+
+-- Runs a chunk that may not run for ever.
+local function run(chunk)
+    local thread = coroutine.create(chunk)
+    debug.sethook(thread, function() error("it does not come to an end", 0) end, "",
+                  MAX_STEPS)
+    local ok, value = coroutine.resume(thread)
+    debug.sethook(thread)
+    if ok and coroutine.status(thread) ~= "dead" then
+        return false, "it must return a table"
+    end
+    return ok, value
+end
+
+--- Reads a configuration file.
+-- @string path
+-- @treturn[1] table the configuration, checked
+-- @treturn[2] nil
+-- @treturn[2] err KFR_NOT_FOUND, KFR_REFUSED (others may write it), KFR_ARGUMENT
+function M.read(path)
+    local ok, err = core.file.trusted(path)
+    if not ok then
+        return nil, err
+    end
+    local text
+    text, err = core.file.read(path, MAX_BYTES)
+    if not text then
+        return nil, err
+    end
+    local chunk, message = load(text, "@" .. path, "t", {})
+    if not chunk then
+        return refuse(path, message)
+    end
+    local done, config = run(chunk)
+    if not done then
+        return refuse(path, tostring(config))
+    end
+    local what = config_complaint(config)
+    if what then
+        return refuse(path, what)
+    end
+    return config
+end
+
+--- Where the configuration is when nobody says: $XDG_CONFIG_HOME/keyferry/config.lua.
+-- @treturn string
+function M.default_path()
+    local base = os.getenv("XDG_CONFIG_HOME")
+    if not base or base:sub(1, 1) ~= "/" then
+        base = (os.getenv("HOME") or "") .. "/.config"
+    end
+    return base .. "/keyferry/config.lua"
+end
+
+return M

@@ -1,0 +1,177 @@
+--- home: the folder of the soft HSMs that keyferry makes.
+--
+-- Each has a folder `hsms/NAME` with `hsm.json` (name, serial, path); its softhsm2.conf and
+-- its tokens lie there too, or at the path that was asked for.
+-- @module keyferry.home
+
+local cjson = require "cjson.safe"
+local core = require "keyferry.core"
+
+local M = {}
+
+local MAX_BYTES = 64 * 1024
+local NAME_RULE = "letters, digits, '.', '_' and '-', not beginning with '.' or '-'"
+
+local function fail(code, what, hint)
+    return nil, core.error{ code = code, what = what, hint = hint }
+end
+
+--- Where the home is when nobody says: $KEYFERRY_HOME, else $XDG_DATA_HOME/keyferry.
+-- @treturn string
+function M.default_path()
+    local home = os.getenv("KEYFERRY_HOME")
+    if home and home ~= "" then
+        return home
+    end
+    local base = os.getenv("XDG_DATA_HOME")
+    if not base or base:sub(1, 1) ~= "/" then
+        base = (os.getenv("HOME") or "") .. "/.local/share"
+    end
+    return base .. "/keyferry"
+end
+
+-- The home must be ours: whoever can write there chooses which store we open.
+local function trusted(home)
+    if not core.file.exists(home) then
+        return true
+    end
+    local ok, err = core.file.trusted(home)
+    if not ok then
+        err.hint = "give the folder to this user and take the others' right to write, "
+            .. "or name another one with --home"
+        return nil, err
+    end
+    return true
+end
+
+local function read_entry(home, name)
+    local folder = home .. "/hsms/" .. name
+    local text, err = core.file.read(folder .. "/hsm.json", MAX_BYTES)
+    if not text then
+        return nil, err
+    end
+    local entry = cjson.decode(text)
+    if type(entry) ~= "table" or type(entry.serial) ~= "string"
+        or type(entry.path) ~= "string" then
+        return fail("KFR_STORE", folder .. "/hsm.json is not the description of a soft HSM",
+                    "restore the file, or remove the folder")
+    end
+    return { name = name, serial = entry.serial, path = entry.path }
+end
+
+--- The soft HSMs of a home, by name.
+-- @string home
+-- @treturn[1] table array of { name, serial, path }
+-- @treturn[2] nil
+-- @treturn[2] err
+function M.list(home)
+    local ok, err = trusted(home)
+    if not ok then
+        return nil, err
+    end
+    local list = {}
+    if not core.file.exists(home .. "/hsms") then
+        return list
+    end
+    local names
+    names, err = core.file.list(home .. "/hsms")
+    if not names then
+        return nil, err
+    end
+    table.sort(names)
+    for _, name in ipairs(names) do
+        if core.file.exists(home .. "/hsms/" .. name .. "/hsm.json") then
+            local entry
+            entry, err = read_entry(home, name)
+            if not entry then
+                return nil, err
+            end
+            list[#list + 1] = entry
+        end
+    end
+    return list
+end
+
+local function new_serial(taken)
+    for _ = 1, 1000 do
+        local serial = ("%d"):format(math.random(100000, 9999999))
+        if not taken[serial] then
+            return serial
+        end
+    end
+    error("no serial number is free")
+end
+
+local function settings(path)
+    return table.concat({
+        "# A soft HSM of keyferry. Other programs use it with SOFTHSM2_CONF set to this file.",
+        "directories.tokendir = " .. path .. "/tokens",
+        "objectstore.backend = file",
+        "log.level = ERROR",
+        "slots.removable = false",
+        "",
+    }, "\n")
+end
+
+-- Makes the folders and files; the description comes last and makes it known.
+local function make(home, entry)
+    local folder = home .. "/hsms/" .. entry.name
+    local steps = {
+        function() return core.file.mkdir(folder, 448) end,
+        function() return core.file.mkdir(entry.path .. "/tokens", 448) end,
+        function()
+            return core.file.write(entry.path .. "/softhsm2.conf", settings(entry.path), 384)
+        end,
+        function()
+            return core.file.write(folder .. "/hsm.json", cjson.encode(entry) .. "\n", 384)
+        end,
+    }
+    for _, step in ipairs(steps) do
+        local ok, err = step()
+        if not ok then
+            return nil, err
+        end
+    end
+    return entry
+end
+
+--- Makes a soft HSM.
+-- @string home
+-- @tparam table wanted name, serial (optional), path (optional, absolute or relative)
+-- @tparam table taken serials in use, as keys
+-- @treturn[1] table { name, serial, path }
+-- @treturn[2] nil
+-- @treturn[2] err
+function M.create(home, wanted, taken)
+    local name = wanted.name
+    if not name:find("^[%w_][%w._-]*$") or #name > 64 then
+        return fail("KFR_ARGUMENT", ("'%s' is not a name for an HSM"):format(name),
+                    "up to 64 of " .. NAME_RULE)
+    end
+    local ok, err = trusted(home)
+    if not ok then
+        return nil, err
+    end
+    if core.file.exists(home .. "/hsms/" .. name) then
+        return fail("KFR_EXISTS", ("there is an HSM '%s' already"):format(name),
+                    "choose another name; 'keyferry hsm list' shows them")
+    end
+    if wanted.serial and taken[wanted.serial] then
+        return fail("KFR_EXISTS", ("another HSM has the serial number %s")
+                    :format(wanted.serial), "choose another one")
+    end
+    local path = wanted.path or (home .. "/hsms/" .. name)
+    if path:find("[%c]") then
+        return fail("KFR_ARGUMENT", "the path has a control character in it")
+    end
+    if path:sub(1, 1) ~= "/" then
+        path = core.file.realpath(".") .. "/" .. path
+    end
+    if core.file.exists(path .. "/softhsm2.conf") then
+        return fail("KFR_EXISTS", path .. " holds a soft HSM already", "choose another path")
+    end
+    return make(home, { name = name, serial = wanted.serial or new_serial(taken),
+                        path = path })
+end
+
+return M

@@ -1,0 +1,319 @@
+--- hsm: a PKCS#11 module with its settings, known by a name and a serial number.
+--
+-- A soft HSM is a folder (softhsm2.conf and a token store); each gets a private copy of the
+-- library's image, so that several are open in one process at once.
+-- @classmod keyferry.hsm
+
+local core = require "keyferry.core"
+local Partition = require "keyferry.partition"
+
+local Hsm = {}
+Hsm.__index = Hsm
+
+local function fail(code, what, hint)
+    return nil, core.error{ code = code, what = what, hint = hint }
+end
+
+--- Made by the library from the configuration and the home.
+-- @tparam table fields name, serial, kind ("soft" or "module"), module_path, env,
+--   init_args, private_copy, engine, authentication, path and conf (of a soft HSM)
+-- @treturn hsm
+function Hsm.new(fields)
+    return setmetatable(fields, Hsm)
+end
+
+function Hsm:__tostring()
+    return ('HSM "%s" (serial %s)'):format(self.name, self.serial or "unknown")
+end
+
+--- The module, loaded at the first call.
+-- @treturn[1] module
+-- @treturn[2] nil
+-- @treturn[2] err
+function Hsm:module()
+    if self.loaded then
+        return self.loaded
+    end
+    local module, err = core.module(self.module_path, {
+        private_copy = self.private_copy, env = self.env, init_args = self.init_args,
+    })
+    if not module then
+        err.what = ('HSM "%s": %s'):format(self.name, err.what)
+        return nil, err
+    end
+    self.loaded = module
+    return module
+end
+
+--- Unloads the module; sessions with it are closed. The next call loads it again.
+function Hsm:close()
+    if self.loaded then
+        self.loaded:close()
+        self.loaded = nil
+    end
+end
+
+--- What the module says of itself.
+-- @treturn[1] table
+-- @treturn[2] nil
+-- @treturn[2] err
+function Hsm:info()
+    local module, err = self:module()
+    if not module then
+        return nil, err
+    end
+    return module:info()
+end
+
+--- The mechanisms of a slot (the first one when none is given).
+-- @int[opt] slot
+-- @treturn[1] table
+-- @treturn[2] nil
+-- @treturn[2] err
+function Hsm:mechanisms(slot)
+    local module, err = self:module()
+    if not module then
+        return nil, err
+    end
+    if not slot then
+        local slots
+        slots, err = module:slots()
+        if not slots then
+            return nil, err
+        elseif #slots == 0 then
+            return fail("KFR_NOT_FOUND", ('HSM "%s" has no slot'):format(self.name))
+        end
+        slot = slots[1].slot
+    end
+    return module:mechanisms(slot)
+end
+
+--- The environment in which other programs use a soft HSM.
+-- @treturn table names to strings
+function Hsm:environment()
+    local env = {}
+    for name, value in pairs(self.env or {}) do
+        env[name] = value or nil
+    end
+    return env
+end
+
+--- The partitions: the initialised tokens.
+-- @treturn[1] table array of partitions
+-- @treturn[2] nil
+-- @treturn[2] err
+function Hsm:partitions()
+    local module, err = self:module()
+    if not module then
+        return nil, err
+    end
+    local slots
+    slots, err = module:slots()
+    if not slots then
+        return nil, err
+    end
+    local list = {}
+    for _, token in ipairs(slots) do
+        if token.present and token.initialized then
+            list[#list + 1] = Partition.new(self, token)
+        end
+    end
+    return list
+end
+
+--- The partition with that label, or the one that a PKCS#11 URI names.
+-- @string name
+-- @treturn[1] partition
+-- @treturn[2] nil
+-- @treturn[2] err KFR_NOT_FOUND, KFR_AMBIGUOUS
+function Hsm:partition(name)
+    local found, err = self:find_partitions(name)
+    if not found then
+        return nil, err
+    end
+    return Hsm.one_of(found, name, ('on HSM "%s"'):format(self.name))
+end
+
+--- All partitions that a label or a PKCS#11 URI names.
+-- @string name
+-- @treturn[1] table
+-- @treturn[2] nil
+-- @treturn[2] err
+function Hsm:find_partitions(name)
+    local list, err = self:partitions()
+    if not list then
+        return nil, err
+    end
+    local uri
+    if name:find("^pkcs11:") then
+        uri, err = core.uri_parse(name)
+        if not uri then
+            return nil, err
+        end
+    end
+    local found = {}
+    for _, partition in ipairs(list) do
+        if uri and partition:matches(uri) or not uri and partition.label == name then
+            found[#found + 1] = partition
+        end
+    end
+    return found
+end
+
+--- The only one of some partitions, or the refusal that names the candidates.
+-- @tparam table found
+-- @string name what was asked for
+-- @string where for the sentence
+-- @treturn[1] partition
+-- @treturn[2] nil
+-- @treturn[2] err
+function Hsm.one_of(found, name, where)
+    if #found == 1 then
+        return found[1]
+    elseif #found == 0 then
+        return fail("KFR_NOT_FOUND", ('there is no partition "%s" %s'):format(name, where),
+                    "'keyferry partition list' shows what there is")
+    end
+    local uris = {}
+    for i, partition in ipairs(found) do
+        uris[i] = ('%s on HSM "%s"'):format(partition.uri, partition.hsm.name)
+    end
+    return fail("KFR_AMBIGUOUS",
+                ('%d partitions are named "%s": %s'):format(#found, name,
+                                                            table.concat(uris, ", ")),
+                "name one by its URI")
+end
+
+-- The serials of all tokens, as keys.
+local function serials(slots)
+    local set = {}
+    for _, token in ipairs(slots) do
+        set[token.serial] = token.initialized or nil
+    end
+    return set
+end
+
+local function free_slot(hsm, slots)
+    for _, token in ipairs(slots) do
+        if token.present and not token.initialized and not token.write_protected then
+            return token
+        end
+    end
+    return fail("CKR_TOKEN_WRITE_PROTECTED",
+                ('HSM "%s" has no free slot for a new partition'):format(hsm.name),
+                "delete a partition, or make one with the vendor's own tool")
+end
+
+-- Gives the new token its user PIN and its domain; the session it leaves is closed.
+local function set_up(hsm, partition, options)
+    local session <close>, err = partition:open{ writable = true }
+    if not session then
+        return nil, err
+    end
+    local password = options.password
+    local ok
+    ok, err = session:login(options.so_password, "so")
+    ok, err = ok and session:init_pin(password), err
+    if ok then
+        ok, err = session:logout()
+    end
+    if ok then
+        ok, err = session:login(password, "user")
+    end
+    if ok and options.domain then
+        ok, err = session:install_domain(options.domain)
+    end
+    if not ok then
+        return nil, err
+    end
+    hsm:refresh(partition)
+    return partition
+end
+
+--- Reads a partition's token afresh.
+-- @tparam partition partition
+function Hsm:refresh(partition)
+    local slots = self:module():slots()
+    for _, token in ipairs(slots or {}) do
+        if token.slot == partition.slot then
+            partition.token = token
+        end
+    end
+end
+
+--- Makes a partition: a new token, its Crypto Officer and its cloning domain. All or none.
+-- @tparam table options label, so_password, password (secrets; nil with a protected
+--   path), domain
+-- @treturn[1] partition
+-- @treturn[2] nil
+-- @treturn[2] err
+function Hsm:create_partition(options)
+    local module, err = self:module()
+    if not module then
+        return nil, err
+    end
+    local slots
+    slots, err = module:slots()
+    if not slots then
+        return nil, err
+    end
+    local before = serials(slots)
+    local slot
+    slot, err = free_slot(self, slots)
+    if not slot then
+        return nil, err
+    end
+    local ok
+    ok, err = module:init_token(slot.slot, options.so_password, options.label)
+    if not ok then
+        return nil, err
+    end
+    local partition
+    partition, err = self:new_partition(before, options.label)
+    if not partition then
+        return nil, err
+    end
+    ok, err = set_up(self, partition, options)
+    if not ok then
+        self:delete_partition(partition)
+        return nil, err
+    end
+    return partition
+end
+
+-- The partition with that label that was not there before.
+function Hsm:new_partition(before, label)
+    local list, err = self:partitions()
+    if not list then
+        return nil, err
+    end
+    for _, partition in ipairs(list) do
+        if partition.label == label and not before[partition.serial] then
+            return partition
+        end
+    end
+    return fail("KFR_STORE", ('the new partition "%s" is not to be found on HSM "%s"')
+                :format(label, self.name), "look at the HSM with 'keyferry partition list'")
+end
+
+--- Removes a partition with everything in it. PKCS#11 has no call for that: only soft HSMs
+-- can.
+-- @tparam partition partition
+-- @treturn[1] true
+-- @treturn[2] nil
+-- @treturn[2] err
+function Hsm:delete_partition(partition)
+    if not self.conf then
+        return fail("KFR_REFUSED",
+                    ('HSM "%s" cannot remove a partition through PKCS#11'):format(self.name),
+                    "use the vendor's own tool")
+    end
+    local ok, err = core.softhsm.delete_token(self.conf, partition.serial)
+    if not ok then
+        return nil, err
+    end
+    self:close()
+    return true
+end
+
+return Hsm

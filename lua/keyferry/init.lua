@@ -1,0 +1,328 @@
+--- keyferry: HSMs, their partitions, and backing one up to another.
+--
+-- A refusal by a token, a file or a policy is `nil, err`; `err` has `code`, `rv`, `call`,
+-- `what`, `hint` and prints as one line. Wrong use raises. Nothing here prints, asks or
+-- exits.
+-- @module keyferry
+
+local core = require "keyferry.core"
+local backup = require "keyferry.backup"
+local config = require "keyferry.config"
+local home = require "keyferry.home"
+local Hsm = require "keyferry.hsm"
+
+local M = {
+    version = core.version,
+    secret = core.secret,
+    domain = core.domain,
+    challenge = core.challenge,
+    engines = core.engines,
+    error = core.error,
+    backup = backup.run,
+}
+
+local DEFAULT_DOMAIN = "keyferry default domain"
+
+local softhsm_libraries = {
+    "/usr/lib/softhsm/libsofthsm2.so",
+    "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
+    "/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so",
+    "/usr/lib64/softhsm/libsofthsm2.so",
+    "/usr/lib64/pkcs11/libsofthsm2.so",
+    "/usr/local/lib/softhsm/libsofthsm2.so",
+    "/opt/homebrew/lib/softhsm/libsofthsm2.so",
+}
+
+-- settings: the configuration as read; hsms: the list, made once.
+local state = { settings = nil, hsms = nil, home = nil, config = nil }
+
+local function fail(code, what, hint)
+    return nil, core.error{ code = code, what = what, hint = hint }
+end
+
+--- Where the soft HSMs and the configuration are. Before the first use of anything else, or
+-- to start over: every open HSM is closed.
+-- @tparam[opt] table options `home` (a folder), `config` (a file, which must be there)
+function M.configure(options)
+    for _, hsm in ipairs(state.hsms or {}) do
+        hsm:close()
+    end
+    options = options or {}
+    state = { home = options.home, config = options.config }
+end
+
+local function settings()
+    if state.settings then
+        return state.settings
+    end
+    local path = state.config or config.default_path()
+    if not state.config and not core.file.exists(path) then
+        state.settings = {}
+        return state.settings
+    end
+    local read, err = config.read(path)
+    if not read then
+        return nil, err
+    end
+    state.settings = read
+    return read
+end
+
+--- The defaults of the configuration.
+-- @treturn[1] table
+-- @treturn[2] nil
+-- @treturn[2] err
+function M.defaults()
+    local read, err = settings()
+    if not read then
+        return nil, err
+    end
+    return read.defaults or {}
+end
+
+local function softhsm_library(read)
+    if read.softhsm then
+        return read.softhsm
+    end
+    for _, path in ipairs(softhsm_libraries) do
+        if core.file.exists(path) then
+            return path
+        end
+    end
+    return softhsm_libraries[1]
+end
+
+local function soft_hsm(entry, library)
+    local conf = entry.path .. "/softhsm2.conf"
+    return Hsm.new{
+        name = entry.name, serial = entry.serial, kind = "soft", path = entry.path,
+        conf = conf, module_path = library, private_copy = true,
+        env = { SOFTHSM2_CONF = conf },
+    }
+end
+
+-- The store behind a softhsm2.conf: two copies of SoftHSM must never open the same one.
+local function store_of(conf)
+    local found = core.softhsm.configuration(conf)
+    return found and (core.file.realpath(found.tokendir) or found.tokendir)
+end
+
+local function system_hsm(library, taken)
+    local conf = core.softhsm.configuration(os.getenv("SOFTHSM2_CONF"))
+    if not conf or not core.file.exists(library) then
+        return nil
+    end
+    local store = core.file.realpath(conf.tokendir) or conf.tokendir
+    if taken[store] then
+        return nil
+    end
+    return Hsm.new{
+        name = "softhsm", serial = nil, kind = "soft", path = store, conf = conf.path,
+        module_path = library, private_copy = true, env = { SOFTHSM2_CONF = conf.path },
+    }
+end
+
+local function configured_hsm(entry)
+    local conf = entry.env and entry.env.SOFTHSM2_CONF or nil
+    return Hsm.new{
+        name = entry.name, serial = entry.serial, kind = "module", conf = conf,
+        module_path = entry.module, env = entry.env, init_args = entry.init_args,
+        authentication = entry.authentication, engine = entry.engine,
+        private_copy = entry.private_copy or conf ~= nil,
+    }
+end
+
+local function make_list(read, entries)
+    local library = softhsm_library(read)
+    local list, names, stores = {}, {}, {}
+    local function add(hsm)
+        if hsm and not names[hsm.name] then
+            names[hsm.name] = true
+            if hsm.conf then
+                stores[store_of(hsm.conf) or hsm.conf] = true
+            end
+            list[#list + 1] = hsm
+        end
+    end
+    for _, entry in ipairs(read.hsms or {}) do
+        add(configured_hsm(entry))
+    end
+    for _, entry in ipairs(entries) do
+        add(soft_hsm(entry, library))
+    end
+    if read.system ~= false then
+        add(system_hsm(library, stores))
+    end
+    return list
+end
+
+local function home_path()
+    return state.home or home.default_path()
+end
+
+--- Every HSM known: those of the configuration, the soft HSMs of the home, and the system's
+-- SoftHSM as `softhsm` when it is there.
+-- @treturn[1] table array of HSMs
+-- @treturn[2] nil
+-- @treturn[2] err
+function M.hsms()
+    if state.hsms then
+        return state.hsms
+    end
+    local read, err = settings()
+    if not read then
+        return nil, err
+    end
+    local entries
+    entries, err = home.list(home_path())
+    if not entries then
+        return nil, err
+    end
+    state.hsms = make_list(read, entries)
+    return state.hsms
+end
+
+--- The HSM with that name, else the one with that serial number.
+-- @string name
+-- @treturn[1] hsm
+-- @treturn[2] nil
+-- @treturn[2] err KFR_NOT_FOUND, KFR_AMBIGUOUS
+function M.hsm(name)
+    local list, err = M.hsms()
+    if not list then
+        return nil, err
+    end
+    for _, field in ipairs{ "name", "serial" } do
+        local found = {}
+        for _, hsm in ipairs(list) do
+            if hsm[field] == name then
+                found[#found + 1] = hsm
+            end
+        end
+        if #found == 1 then
+            return found[1]
+        elseif #found > 1 then
+            return fail("KFR_AMBIGUOUS", ('%d HSMs have the serial number %s')
+                        :format(#found, name), "give each its own in the configuration")
+        end
+    end
+    return fail("KFR_NOT_FOUND", ('there is no HSM "%s"'):format(name),
+                "'keyferry hsm list' shows them")
+end
+
+--- The backup HSM of a serial number: the HSM that has it, else the HSM that holds the one
+-- token with it.
+-- @string serial
+-- @treturn[1] hsm
+-- @treturn[2] nil
+-- @treturn[2] err
+function M.backup_hsm(serial)
+    local list, err = M.hsms()
+    if not list then
+        return nil, err
+    end
+    for _, hsm in ipairs(list) do
+        if hsm.serial == serial then
+            return M.hsm(serial)
+        end
+    end
+    local found = {}
+    for _, hsm in ipairs(list) do
+        for _, partition in ipairs(hsm:partitions() or {}) do
+            if partition.serial == serial then
+                found[#found + 1] = partition
+            end
+        end
+    end
+    if #found == 0 then
+        return fail("KFR_NOT_FOUND", ("no HSM and no token has the serial number %s")
+                    :format(serial), "'keyferry hsm list' and 'keyferry token list' show them")
+    end
+    local partition
+    partition, err = Hsm.one_of(found, serial, "")
+    return partition and partition.hsm, err
+end
+
+-- Adds what the HSMs of the list have by that name; troubles are collected, since an HSM
+-- that cannot be opened may be the one that was meant.
+local function search(list, name, found, troubles)
+    for _, hsm in ipairs(list) do
+        local some, err = hsm:find_partitions(name)
+        for _, partition in ipairs(some or {}) do
+            found[#found + 1] = partition
+        end
+        if not some then
+            troubles[#troubles + 1] = err
+        end
+    end
+end
+
+--- The partition with that label, or that a PKCS#11 URI (RFC 7512) names, in any HSM.
+-- @string name
+-- @tparam[opt] table options `except`: an HSM that is looked into only when no other has it
+-- @treturn[1] partition
+-- @treturn[2] nil
+-- @treturn[2] err KFR_NOT_FOUND, KFR_AMBIGUOUS (the candidates' URIs are named)
+function M.partition(name, options)
+    local list, err = M.hsms()
+    if not list then
+        return nil, err
+    end
+    local except = options and options.except
+    local others, found, troubles = {}, {}, {}
+    for _, hsm in ipairs(list) do
+        if hsm ~= except then
+            others[#others + 1] = hsm
+        end
+    end
+    search(others, name, found, troubles)
+    if #found == 0 and except then
+        search({ except }, name, found, troubles)
+    end
+    if #found == 0 and #troubles == 1 then
+        return nil, troubles[1]
+    elseif #found == 0 and #troubles > 1 then
+        return fail("KFR_NOT_FOUND", ('there is no partition "%s" on the HSMs that can be '
+                    .. 'opened; %s'):format(name, tostring(troubles[1])),
+                    "'keyferry hsm list' shows the HSMs")
+    end
+    return Hsm.one_of(found, name, "on any HSM")
+end
+
+--- Makes a soft HSM in the home.
+-- @tparam table options name, serial (chosen when left out), path (in the home when left out)
+-- @treturn[1] hsm
+-- @treturn[2] nil
+-- @treturn[2] err
+function M.create_hsm(options)
+    local list, err = M.hsms()
+    if not list then
+        return nil, err
+    end
+    local taken = {}
+    for _, hsm in ipairs(list) do
+        if hsm.name == options.name then
+            return fail("KFR_EXISTS", ('there is an HSM "%s" already'):format(options.name),
+                        "choose another name; 'keyferry hsm list' shows them")
+        end
+        taken[hsm.serial or ""] = true
+    end
+    local entry
+    entry, err = home.create(home_path(), options, taken)
+    if not entry then
+        return nil, err
+    end
+    local hsm = soft_hsm(entry, softhsm_library(state.settings))
+    table.insert(list, hsm)
+    return hsm
+end
+
+--- The default domain, for those who have used it before. Deprecated: it is no secret.
+-- @treturn[1] domain
+-- @treturn[2] nil
+-- @treturn[2] err
+function M.default_domain()
+    return core.domain(core.secret(DEFAULT_DOMAIN))
+end
+
+return M

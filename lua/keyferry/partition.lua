@@ -1,0 +1,104 @@
+--- partition: one token in an HSM.
+-- @classmod keyferry.partition
+
+local core = require "keyferry.core"
+
+local Partition = {}
+Partition.__index = Partition
+
+--- Made by an HSM; see hsm:partitions().
+-- @tparam table hsm
+-- @tparam table token as module:slots() gives it
+-- @treturn partition with fields hsm, label, serial, slot, token, uri
+function Partition.new(hsm, token)
+    return setmetatable({
+        hsm = hsm, token = token, label = token.label, serial = token.serial,
+        slot = token.slot,
+        uri = core.uri_format{
+            token = token.label, serial = token.serial, model = token.model,
+            manufacturer = token.manufacturer,
+        },
+    }, Partition)
+end
+
+function Partition:__tostring()
+    return ('partition "%s" (serial %s) on HSM "%s"'):format(self.label, self.serial,
+                                                             self.hsm.name)
+end
+
+--- Whether a parsed PKCS#11 URI names this partition (RFC 7512: what it leaves out matches).
+-- @tparam table uri as core.uri_parse gives it
+-- @treturn boolean
+function Partition:matches(uri)
+    local mine = {
+        token = self.label, serial = self.serial, model = self.token.model,
+        manufacturer = self.token.manufacturer, slot_id = self.slot,
+    }
+    for name, value in pairs(mine) do
+        if uri[name] ~= nil and uri[name] ~= value then
+            return false
+        end
+    end
+    return true
+end
+
+--- Opens a session and logs in as the Crypto Officer.
+-- @tparam ?secret password nil: by the protected authentication path
+-- @tparam[opt] table options `writable`: a read/write session
+-- @treturn[1] session
+-- @treturn[2] nil
+-- @treturn[2] err
+function Partition:login(password, options)
+    local session, err = self:open(options)
+    if not session then
+        return nil, err
+    end
+    local ok
+    ok, err = session:login(password, "user")
+    if not ok then
+        session:close()
+        return nil, err
+    end
+    return session
+end
+
+--- Opens a session without logging in.
+-- @tparam[opt] table options `writable`
+-- @treturn[1] session
+-- @treturn[2] nil
+-- @treturn[2] err
+function Partition:open(options)
+    local module, err = self.hsm:module()
+    if not module then
+        return nil, err
+    end
+    return module:session(self.slot, { writable = options and options.writable or false })
+end
+
+--- The PKCS#11 URI of an object in this partition.
+-- @tparam object object
+-- @treturn string
+function Partition:object_uri(object)
+    local kinds = { data = "data", certificate = "cert", public_key = "public",
+                    private_key = "private", secret_key = "secret-key" }
+    local id = object.id
+    return core.uri_format{
+        token = self.label, serial = self.serial, model = self.token.model,
+        manufacturer = self.token.manufacturer, object = object.label,
+        id = id ~= "" and id or nil, type = kinds[object.class],
+    }
+end
+
+--- Whether two partitions are one token.
+-- @tparam partition other
+-- @treturn boolean
+function Partition:is_same(other)
+    if self.hsm == other.hsm then
+        return self.slot == other.slot
+    end
+    return not self.serial:find("^0*$") and self.serial == other.serial
+        and self.label == other.label
+        and self.token.manufacturer == other.token.manufacturer
+end
+
+return Partition
