@@ -607,6 +607,11 @@ kf_rv kf_batch_publish(struct kf_batch *batch, bool tentative, struct kf_error *
     return rv;
 }
 
+bool kf_batch_is_published(const struct kf_batch *batch)
+{
+    return batch->published;
+}
+
 kf_rv kf_batch_conclude(struct kf_batch *batch, const char *const *names, size_t count,
                         struct kf_error *err)
 {

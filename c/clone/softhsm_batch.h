@@ -44,7 +44,10 @@ void kf_batch_discard(struct kf_batch *batch, size_t from);
 
 /* All staged ones, or none: on failure nothing has a name and nothing is staged. */
 kf_rv kf_batch_publish(struct kf_batch *batch, bool tentative, struct kf_error *err);
-/* Ends the batch: removes the files of `names` (each gone already is fine). */
+bool kf_batch_is_published(const struct kf_batch *batch); /* and not concluded yet */
+/* Ends the batch: removes the files of `names` (each gone already is fine). A failure
+ * after which the batch still is published decided nothing; after any other the new
+ * files stay, and what could not be removed yet goes when the next writer begins. */
 kf_rv kf_batch_conclude(struct kf_batch *batch, const char *const *names, size_t count,
                         struct kf_error *err);
 /* Removes published files: those of `names`, or all when names is NULL, which also ends

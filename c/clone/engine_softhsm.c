@@ -1,0 +1,755 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * SoftHSM's own boundary is its process and its store, so this engine works where the
+ * firmware of an HSM would: with the PIN it reads and writes the token's store. It clones
+ * keys that may not leave a token by C_WrapKey, and every attribute exactly.
+ *
+ * A source is only read. A target gets its objects through softhsm_batch; that they are
+ * there and are what they should be is then seen through PKCS#11, in the end's session.
+ */
+#include "clone/engine.h"
+
+#include "clone/material.h"
+#include "clone/softhsm_batch.h"
+#include "clone/softhsm_index.h"
+#include "clone/softhsm_plan.h"
+#include "clone/softhsm_vault.h"
+
+#include <openssl/crypto.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { FOUND_ROUNDS = 8, FOUND_PAUSE_MS = 25 };
+
+struct staged {
+    char name[KF_STORE_NAME];
+    uint8_t view[KF_VIEW_BYTES];
+    CK_OBJECT_HANDLE handle; /* 0: not seen in the token yet */
+};
+
+struct softhsm_end {
+    struct kf_session *session;
+    struct kf_domain *domain;
+    struct kf_vault *vault;
+    struct kf_index *index;
+    struct kf_batch *batch;
+    struct staged *staged;
+    size_t count;
+    size_t cap;
+    struct kf_writer scratch; /* a view being made */
+    struct kf_writer file;    /* an object file being made */
+};
+
+static kf_rv no_memory(struct kf_error *err)
+{
+    return kf_fail(err, KFR_MEMORY, "", "", "no memory for the engine softhsm");
+}
+
+/* ------------------------------------------------------------ probe */
+
+static bool padded_equal(const CK_UTF8CHAR *field, size_t size, const char *text)
+{
+    size_t len = strlen(text);
+
+    if (memcmp(field, text, len) != 0)
+        return false;
+    while (len < size && (field[len] == ' ' || field[len] == '\0'))
+        len++;
+    return len == size;
+}
+
+static kf_rv probe(struct kf_session *session, struct kf_error *err)
+{
+    const CK_INFO *info = kf_module_info(kf_session_module(session));
+    struct kf_store *store = NULL;
+    kf_rv rv;
+
+    if (!padded_equal(info->manufacturerID, sizeof info->manufacturerID, "SoftHSM"))
+        return kf_fail(err, KFR_NO_ENGINE, "", "", "the module is not SoftHSM");
+    rv = kf_vault_find_store(session, &store, err);
+    kf_store_free(store);
+    if (rv && err)
+        err->rv = KFR_NO_ENGINE;
+    return rv ? KFR_NO_ENGINE : KFR_OK;
+}
+
+/* ------------------------------------------------------------ the token's own domain */
+
+enum { PURPOSES = 3 };
+
+struct domain_keys {
+    struct kf_secret *keys[PURPOSES];
+    uint8_t check[KF_CHECK_BYTES];
+    size_t count;
+};
+
+static bool is_number(const struct kf_attributes *set, uint64_t type, uint64_t value)
+{
+    return kf_attributes_ulong(set, type, ~value) == value;
+}
+
+/* What can be told without decrypting: most objects are out after one look. */
+static bool may_be_domain_key(const struct kf_attributes *stored)
+{
+    return is_number(stored, CKA_CLASS, CKO_SECRET_KEY)
+           && kf_attributes_bool(stored, CKA_PRIVATE, false)
+           && kf_attributes_bool(stored, CKA_SENSITIVE, false)
+           && !kf_attributes_bool(stored, CKA_EXTRACTABLE, true);
+}
+
+static kf_rv take_domain_key(struct domain_keys *keys, const struct kf_attributes *object,
+                             struct kf_error *err)
+{
+    static const char HINT[] = "make the partition anew";
+    const struct kf_attribute *value = kf_attributes_get(object, CKA_VALUE);
+    enum kf_domain_purpose purpose;
+    uint8_t check[KF_CHECK_BYTES];
+
+    if (!kf_domain_is_key(object, check) || !kf_domain_key_purpose(object, &purpose))
+        return KFR_OK;
+    if (keys->keys[purpose] || (keys->count && memcmp(check, keys->check, sizeof check) != 0))
+        return kf_fail(err, KFR_AMBIGUOUS, "", HINT,
+                       "the partition has more than one cloning domain");
+    if (!value || value->kind != KF_BYTES || !value->len)
+        return kf_fail(err, KFR_DAMAGED, "", HINT,
+                       "a key of the partition's cloning domain is empty");
+    keys->keys[purpose] = kf_secret_from(value->value, value->len);
+    if (!keys->keys[purpose])
+        return no_memory(err);
+    memcpy(keys->check, check, sizeof check);
+    keys->count++;
+    return KFR_OK;
+}
+
+static kf_rv collect_domain_keys(struct kf_vault *vault, struct domain_keys *keys,
+                                 struct kf_error *err)
+{
+    struct kf_vault_object object;
+    char **names = NULL;
+    size_t count = 0;
+    kf_rv rv = kf_store_names(kf_vault_store(vault), &names, &count, err);
+
+    for (size_t i = 0; !rv && i < count; i++) {
+        rv = kf_vault_load(vault, names[i], &object, err);
+        if (!rv && may_be_domain_key(&object.set)) {
+            rv = kf_vault_decrypt(vault, &object, err);
+            if (!rv)
+                rv = take_domain_key(keys, &object.set, err);
+        }
+        if (rv == KFR_STORE || rv == KFR_VANISHED)
+            rv = KFR_OK; /* no object, and so no key of ours */
+    }
+    kf_vault_forget(vault);
+    kf_store_names_free(names, count);
+    return rv;
+}
+
+static kf_rv domain_of_keys(const struct domain_keys *keys, struct kf_domain **out,
+                            struct kf_error *err)
+{
+    struct kf_domain *domain = NULL;
+    kf_rv rv;
+
+    if (keys->count != PURPOSES)
+        return kf_fail(err, KFR_DAMAGED, "", "make the partition anew",
+                       "the partition has %zu of the %d keys of its cloning domain",
+                       keys->count, PURPOSES);
+    rv = kf_domain_from_keys(keys->keys[KF_DOMAIN_WRAP], keys->keys[KF_DOMAIN_ENCRYPT],
+                             keys->keys[KF_DOMAIN_MAC], &domain, err);
+    if (!rv && memcmp(kf_domain_check(domain), keys->check, KF_CHECK_BYTES) != 0)
+        rv = kf_fail(err, KFR_DAMAGED, "", "make the partition anew",
+                     "the keys of the partition's domain do not give its check value");
+    if (!rv) {
+        *out = domain;
+        domain = NULL;
+    }
+    kf_domain_unref(domain);
+    return rv;
+}
+
+static kf_rv find_domain(struct kf_session *session, struct kf_domain **out,
+                         struct kf_error *err)
+{
+    struct domain_keys keys = { .count = 0 };
+    struct kf_vault *vault = NULL;
+    kf_rv rv = kf_vault_open(session, &vault, err);
+
+    *out = NULL;
+    if (!rv)
+        rv = collect_domain_keys(vault, &keys, err);
+    if (!rv && keys.count)
+        rv = domain_of_keys(&keys, out, err);
+    else if (!rv) /* none of this version: it knows what else there may be */
+        rv = kf_domain_find(session, out, err);
+    for (size_t i = 0; i < PURPOSES; i++)
+        kf_secret_free(keys.keys[i]);
+    kf_vault_free(vault);
+    return rv;
+}
+
+/* ------------------------------------------------------------ open and close */
+
+static void forget_staged(struct softhsm_end *end)
+{
+    free(end->staged);
+    end->staged = NULL;
+    end->count = 0;
+    end->cap = 0;
+}
+
+static void end_abort(void *state)
+{
+    struct softhsm_end *end = state;
+
+    kf_batch_discard(end->batch, 0);
+    forget_staged(end);
+}
+
+static void end_close(void *state)
+{
+    struct softhsm_end *end = state;
+
+    if (!end)
+        return;
+    forget_staged(end);
+    kf_batch_free(end->batch);
+    kf_index_free(end->index);
+    kf_vault_free(end->vault);
+    kf_domain_unref(end->domain);
+    kf_writer_clear(&end->scratch);
+    kf_writer_clear(&end->file);
+    free(end);
+}
+
+static kf_rv end_open(struct kf_session *session, struct kf_domain *domain, void **state,
+                      struct kf_error *err)
+{
+    struct softhsm_end *end = calloc(1, sizeof *end);
+    kf_rv rv = KFR_MEMORY;
+
+    if (!end) {
+        no_memory(err);
+        goto done;
+    }
+    end->session = session;
+    end->domain = kf_domain_ref(domain);
+    rv = kf_vault_open(session, &end->vault, err);
+    if (rv)
+        goto done;
+    end->index = kf_index_new(end->vault, session);
+    end->batch = kf_batch_new(kf_vault_store(end->vault));
+    if (!end->index || !end->batch) {
+        rv = no_memory(err);
+        goto done;
+    }
+    *state = end;
+    end = NULL;
+done:
+    end_close(end);
+    return rv;
+}
+
+/* ------------------------------------------------------------ seal */
+
+/* An object in two parts that share the values of the whole. */
+struct parts {
+    struct kf_attribute open_at[KF_STORE_RECORDS_MAX];
+    struct kf_attribute hidden_at[KF_STORE_RECORDS_MAX];
+    struct kf_attributes open;
+    struct kf_attributes hidden;
+};
+
+/* Besides key bytes, of a private object its CKA_VALUE, and bytes that we do not know. */
+static bool is_hidden(uint64_t object_class, bool is_private, const struct kf_attribute *at)
+{
+    if (kf_attribute_is_secret(object_class, at->type))
+        return true;
+    return is_private && at->kind == KF_BYTES
+           && (at->type == CKA_VALUE || !kf_name_of(KF_CKA, at->type));
+}
+
+static void split(const struct kf_attributes *object, bool is_private, struct parts *out)
+{
+    uint64_t class = kf_attributes_ulong(object, CKA_CLASS, UINT64_MAX);
+
+    out->open = (struct kf_attributes){ .at = out->open_at };
+    out->hidden = (struct kf_attributes){ .at = out->hidden_at, .secret = true };
+    for (size_t i = 0; i < object->count; i++) {
+        struct kf_attributes *part =
+            is_hidden(class, is_private, &object->at[i]) ? &out->hidden : &out->open;
+
+        part->at[part->count++] = object->at[i];
+    }
+}
+
+/* So that the engine wrap can open it, where such a key has a wrapped form and the
+ * domain's keys are at hand; it goes without otherwise. */
+static kf_rv wrap_body(struct softhsm_end *end, struct kf_sealed *sealed,
+                       struct kf_writer *wrapped, struct kf_error *err)
+{
+    uint64_t class = kf_attributes_ulong(sealed->open, CKA_CLASS, UINT64_MAX);
+    struct kf_secret *body = NULL;
+    kf_rv rv = KFR_OK;
+
+    if (!kf_domain_is_host(end->domain)
+        || (class != CKO_PRIVATE_KEY && class != CKO_SECRET_KEY))
+        goto done;
+    rv = kf_material_body(sealed->open, sealed->hidden, &body, err);
+    if (rv == KFR_NOT_CLONABLE) {
+        rv = KFR_OK;
+        goto done;
+    }
+    if (!rv)
+        rv = kf_domain_wrap_bytes(end->domain, body->data, body->len, wrapped, err);
+    if (rv)
+        goto done;
+    sealed->body = class == CKO_PRIVATE_KEY ? KF_BODY_PKCS8 : KF_BODY_SECRET;
+    sealed->wrapped = wrapped->data;
+    sealed->wrapped_len = wrapped->len;
+done:
+    kf_secret_free(body);
+    return rv;
+}
+
+static kf_rv seal_object(struct softhsm_end *end, const struct kf_attributes *object,
+                         struct kf_writer *out, struct kf_error *err)
+{
+    struct parts parts;
+    struct kf_writer wrapped = { 0 };
+    struct kf_sealed sealed = { .flags = KF_SEALED_EXACT, .engine = "softhsm" };
+    kf_rv rv;
+
+    split(object, kf_attributes_bool(object, CKA_PRIVATE, false), &parts);
+    snprintf(sealed.source_serial, sizeof sealed.source_serial, "%s",
+             kf_session_token(end->session)->serial);
+    sealed.open = &parts.open;
+    sealed.hidden = parts.hidden.count ? &parts.hidden : NULL;
+    rv = sealed.hidden ? wrap_body(end, &sealed, &wrapped, err) : KFR_OK;
+    if (!rv)
+        rv = kf_sealed_encode(&sealed, end->domain, out, err);
+    kf_writer_clear(&wrapped);
+    return rv;
+}
+
+static kf_rv end_seal(void *state, CK_OBJECT_HANDLE handle,
+                      const struct kf_attributes *known, struct kf_writer *out,
+                      char lost[KF_LOST_MAX], struct kf_error *err)
+{
+    struct softhsm_end *end = state;
+    struct kf_vault_object object;
+    const char *name;
+    kf_rv rv;
+
+    lost[0] = '\0';
+    if (kf_domain_is_key(known, NULL))
+        return kf_fail(err, KFR_NOT_CLONABLE, "", "",
+                       "it is a key of the partition's cloning domain");
+    rv = kf_index_open(end->index, handle, known, &name, &object, err);
+    if (!rv)
+        rv = seal_object(end, &object.set, out, err);
+    kf_vault_forget(end->vault);
+    return rv;
+}
+
+static kf_rv end_digest(void *state, CK_OBJECT_HANDLE handle,
+                        const struct kf_attributes *known, uint8_t out[KF_MAC_BYTES],
+                        struct kf_error *err)
+{
+    struct softhsm_end *end = state;
+    struct kf_vault_object object;
+    struct parts parts;
+    const char *name;
+    kf_rv rv = kf_index_open(end->index, handle, known, &name, &object, err);
+
+    if (!rv) {
+        split(&object.set, false, &parts);
+        rv = kf_material_digest(&parts.open, &parts.hidden, end->domain, out, err);
+    }
+    kf_vault_forget(end->vault);
+    return rv;
+}
+
+/* ------------------------------------------------------------ stage */
+
+static struct staged *next_staged(struct softhsm_end *end)
+{
+    size_t more = end->cap ? end->cap * 2 : 64;
+    struct staged *grown;
+
+    if (end->count == end->cap) {
+        grown = realloc(end->staged, more * sizeof *grown);
+        if (!grown)
+            return NULL;
+        end->staged = grown;
+        end->cap = more;
+    }
+    memset(&end->staged[end->count], 0, sizeof *end->staged);
+    return &end->staged[end->count];
+}
+
+static kf_rv stage_plan(struct softhsm_end *end, const struct kf_attributes *plain,
+                        struct kf_error *err)
+{
+    struct staged *staged = next_staged(end);
+    kf_rv rv;
+
+    if (!staged || !kf_softhsm_view(plain, &end->scratch, staged->view))
+        return no_memory(err);
+    end->file.len = 0;
+    rv = kf_vault_write(end->vault, plain, &end->file, err);
+    if (!rv)
+        rv = kf_batch_stage(end->batch, end->file.data, end->file.len, staged->name, err);
+    if (!rv)
+        end->count++;
+    /* A public object's key lies in the clear, here as in the store. */
+    OPENSSL_cleanse(end->file.data, end->file.data ? end->file.len : 0);
+    return rv;
+}
+
+static kf_rv end_stage(void *state, const struct kf_sealed *sealed,
+                       const struct kf_attributes *changes, struct kf_error *err)
+{
+    struct softhsm_end *end = state;
+    struct kf_plan plan;
+    kf_rv rv = kf_plan_make(&plan, sealed, changes, end->domain, err);
+
+    if (!rv)
+        rv = stage_plan(end, &plan.set, err);
+    kf_plan_clear(&plan);
+    return rv;
+}
+
+/* ------------------------------------------------------------ commit */
+
+struct handles {
+    CK_OBJECT_HANDLE *at;
+    size_t count;
+};
+
+static int by_handle(const void *a, const void *b)
+{
+    CK_OBJECT_HANDLE left = *(const CK_OBJECT_HANDLE *)a;
+    CK_OBJECT_HANDLE right = *(const CK_OBJECT_HANDLE *)b;
+
+    return (left > right) - (left < right);
+}
+
+static kf_rv find_all(struct softhsm_end *end, struct handles *out, struct kf_error *err)
+{
+    kf_rv rv = kf_objects_find(end->session, NULL, &out->at, &out->count, err);
+
+    if (!rv && out->count)
+        qsort(out->at, out->count, sizeof *out->at, by_handle);
+    return rv;
+}
+
+static bool has_handle(const struct handles *handles, CK_OBJECT_HANDLE handle)
+{
+    return handles->count
+           && bsearch(&handle, handles->at, handles->count, sizeof handle, by_handle);
+}
+
+/* The staged ones in order of their views, so that one is found by its own. */
+static int by_view(const void *a, const void *b)
+{
+    return memcmp((*(struct staged *const *)a)->view, (*(struct staged *const *)b)->view,
+                  KF_VIEW_BYTES);
+}
+
+static size_t first_with(struct staged *const *order, size_t count, const uint8_t *view)
+{
+    size_t low = 0;
+    size_t high = count;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (memcmp(order[middle]->view, view, KF_VIEW_BYTES) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* Of those that look like it: the only one, or the one whose file SoftHSM opens. */
+static struct staged *pick(struct softhsm_end *end, struct staged *const *twins,
+                           size_t count, CK_OBJECT_HANDLE handle)
+{
+    const char **names;
+    size_t found;
+
+    if (count == 1)
+        return twins[0];
+    names = calloc(count, sizeof *names);
+    if (!names)
+        return NULL;
+    for (size_t i = 0; i < count; i++)
+        names[i] = twins[i]->name;
+    found = kf_index_which(end->index, handle, names, count);
+    for (size_t i = 0; found == count && i < count; i++)
+        if (!twins[i]->handle)
+            found = i;
+    free(names);
+    return found < count ? twins[found] : NULL;
+}
+
+/* A handle that is new in the token: read, and given to the staged object that it is.
+ * One that is nobody's belongs to another program. */
+static kf_rv recognise(struct softhsm_end *end, struct staged *const *order,
+                       CK_OBJECT_HANDLE handle, size_t *missing, struct kf_error *err)
+{
+    struct kf_attributes *known = NULL;
+    uint8_t view[KF_VIEW_BYTES];
+    kf_rv rv = kf_object_read(end->session, handle, &known, NULL, NULL, err);
+    size_t first;
+    size_t twins = 0;
+    struct staged *staged;
+
+    if (rv)
+        goto done;
+    if (!kf_softhsm_view(known, &end->scratch, view)) {
+        rv = no_memory(err);
+        goto done;
+    }
+    first = first_with(order, end->count, view);
+    while (first + twins < end->count
+           && memcmp(order[first + twins]->view, view, sizeof view) == 0)
+        twins++;
+    staged = twins ? pick(end, order + first, twins, handle) : NULL;
+    if (staged && !staged->handle) {
+        staged->handle = handle;
+        --*missing;
+    }
+done:
+    kf_attributes_free(known);
+    return rv == KFR_MEMORY || rv == KFR_CLOSED ? rv : KFR_OK;
+}
+
+static void pause_a_moment(void)
+{
+    struct timespec pause = { .tv_nsec = FOUND_PAUSE_MS * 1000000L };
+
+    nanosleep(&pause, NULL);
+}
+
+/* All that are new since `before`. A bump can be undone by another program (hazards H1,
+ * H2), so it is made again while something is missing. */
+static kf_rv find_planted(struct softhsm_end *end, struct staged **order,
+                          const struct handles *before, struct kf_error *err)
+{
+    size_t missing = end->count;
+    kf_rv rv = KFR_OK;
+
+    for (int round = 0; !rv && missing && round < FOUND_ROUNDS; round++) {
+        struct handles now = { 0 };
+
+        if (round) {
+            pause_a_moment();
+            kf_batch_bump(end->batch, NULL);
+        }
+        rv = find_all(end, &now, err);
+        for (size_t i = 0; !rv && missing && i < now.count; i++)
+            if (!has_handle(before, now.at[i]))
+                rv = recognise(end, order, now.at[i], &missing, err);
+        free(now.at);
+    }
+    return rv;
+}
+
+static kf_rv find_and_check(struct softhsm_end *end, const struct handles *before,
+                            struct kf_error *err)
+{
+    struct staged **order = calloc(end->count ? end->count : 1, sizeof *order);
+    kf_rv rv;
+
+    if (!order)
+        return no_memory(err);
+    for (size_t i = 0; i < end->count; i++)
+        order[i] = &end->staged[i];
+    if (end->count)
+        qsort(order, end->count, sizeof *order, by_view);
+    rv = find_planted(end, order, before, err);
+    free(order);
+    return rv;
+}
+
+/* The files of the handles to remove; handles that are gone already have none. */
+static kf_rv names_to_remove(struct softhsm_end *end, const CK_OBJECT_HANDLE *remove,
+                             size_t count, char **names, size_t *name_count,
+                             struct kf_error *err)
+{
+    kf_rv rv = KFR_OK;
+
+    *name_count = 0;
+    for (size_t i = 0; !rv && i < count; i++) {
+        struct kf_attributes *known = NULL;
+        const char *name = NULL;
+
+        rv = kf_object_read(end->session, remove[i], &known, NULL, NULL, err);
+        if (rv == KFR_VANISHED) {
+            rv = KFR_OK;
+            continue;
+        }
+        if (!rv)
+            rv = kf_index_name(end->index, remove[i], known, &name, err);
+        kf_attributes_free(known);
+        if (rv)
+            break;
+        names[*name_count] = strdup(name);
+        rv = names[*name_count] ? KFR_OK : no_memory(err);
+        *name_count += !rv;
+    }
+    return rv;
+}
+
+/* Fills planted from what was seen; gives how many are not there. */
+static size_t tell(struct softhsm_end *end, struct kf_planted *planted)
+{
+    size_t missing = 0;
+
+    for (size_t i = 0; i < end->count; i++) {
+        planted[i] = (struct kf_planted){ .handle = end->staged[i].handle };
+        if (planted[i].handle)
+            continue;
+        missing++;
+        planted[i].rv = kf_fail(&planted[i].err, KFR_DIFFERS, "C_FindObjects", "",
+                                "the clone does not come back from the token as it "
+                                "was written: undone");
+    }
+    return missing;
+}
+
+static void tell_undone(struct softhsm_end *end, struct kf_planted *planted, kf_rv rv,
+                        const struct kf_error *why)
+{
+    for (size_t i = 0; i < end->count; i++) {
+        planted[i].handle = 0;
+        if (planted[i].rv)
+            continue;
+        planted[i].rv = rv;
+        if (why)
+            planted[i].err = *why;
+    }
+}
+
+static kf_rv undo_missing(struct softhsm_end *end, struct kf_error *err)
+{
+    const char **names = calloc(end->count, sizeof *names);
+    size_t count = 0;
+    kf_rv rv;
+
+    if (!names)
+        return no_memory(err);
+    for (size_t i = 0; i < end->count; i++)
+        if (!end->staged[i].handle)
+            names[count++] = end->staged[i].name;
+    rv = kf_batch_undo(end->batch, names, count, err);
+    free(names);
+    return rv;
+}
+
+static void index_planted(struct softhsm_end *end)
+{
+    for (size_t i = 0; i < end->count; i++)
+        if (end->staged[i].handle)
+            kf_index_add(end->index, end->staged[i].name, end->staged[i].view,
+                         end->staged[i].handle);
+}
+
+/* What is published stays or goes. */
+static kf_rv decide(struct softhsm_end *end, enum kf_commit mode, char **names,
+                    size_t name_count, struct kf_planted *planted, struct kf_error *err)
+{
+    size_t missing = tell(end, planted);
+    kf_rv rv = KFR_OK;
+
+    if (missing && mode == KF_COMMIT_ALL)
+        return kf_fail(err, KFR_DIFFERS, "", "",
+                       "%zu of %zu clones do not come back as they were written", missing,
+                       end->count);
+    if (missing)
+        rv = undo_missing(end, err);
+    if (!rv)
+        rv = kf_batch_conclude(end->batch, (const char *const *)names,
+                               missing ? 0 : name_count, err);
+    if (!kf_batch_is_published(end->batch)) {
+        index_planted(end);
+        if (name_count)
+            kf_index_stale(end->index);
+    }
+    return rv;
+}
+
+static kf_rv publish_and_check(struct softhsm_end *end, enum kf_commit mode, char **names,
+                               size_t name_count, struct kf_planted *planted,
+                               struct kf_error *err)
+{
+    bool tentative = mode == KF_COMMIT_ALL || name_count;
+    struct handles before = { 0 };
+    struct kf_error why = { 0 };
+    kf_rv rv = end->count ? find_all(end, &before, &why) : KFR_OK;
+
+    if (!rv)
+        rv = kf_batch_publish(end->batch, tentative, &why);
+    if (!rv)
+        rv = find_and_check(end, &before, &why);
+    if (!rv)
+        rv = decide(end, mode, names, name_count, planted, &why);
+    if (rv && kf_batch_is_published(end->batch)) {
+        kf_batch_undo(end->batch, NULL, 0, NULL);
+        tell_undone(end, planted, rv, &why);
+    }
+    free(before.at);
+    if (rv && err)
+        *err = why;
+    return rv;
+}
+
+static kf_rv end_commit(void *state, enum kf_commit mode, const CK_OBJECT_HANDLE *remove,
+                        size_t remove_count, struct kf_planted *planted,
+                        struct kf_error *err)
+{
+    struct softhsm_end *end = state;
+    char **names = calloc(remove_count ? remove_count : 1, sizeof *names);
+    size_t name_count = 0;
+    struct kf_error why = { 0 };
+    kf_rv rv = KFR_MEMORY;
+
+    for (size_t i = 0; i < end->count; i++)
+        planted[i] = (struct kf_planted){ 0 };
+    if (!names) {
+        no_memory(&why);
+        goto done;
+    }
+    rv = names_to_remove(end, remove, remove_count, names, &name_count, &why);
+    if (!rv && (end->count || name_count))
+        rv = publish_and_check(end, mode, names, name_count, planted, &why);
+done:
+    for (size_t i = 0; rv && i < end->count; i++) {
+        if (planted[i].handle || planted[i].rv)
+            continue;
+        planted[i].rv = rv;
+        planted[i].err = why;
+    }
+    if (rv && err)
+        *err = why;
+    kf_store_names_free(names, name_count);
+    end_abort(end);
+    return rv;
+}
+
+const struct kf_engine kf_engine_softhsm = {
+    .name = "softhsm",
+    .probe = probe,
+    .find_domain = find_domain,
+    .open = end_open,
+    .close = end_close,
+    .seal = end_seal,
+    .digest = end_digest,
+    .stage = end_stage,
+    .commit = end_commit,
+    .abort = end_abort,
+};
