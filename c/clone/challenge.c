@@ -737,9 +737,9 @@ static kf_rv compare_one(const struct pair *pair, uint64_t type, size_t *compare
         rv = value_of(&pair->a, type, spare_a, &a, err);
     if (!rv)
         rv = value_of(&pair->b, type, spare_b, &b, err);
-    if (!rv && a && a->len) {
+    if (!rv && ((a && a->len) || (b && b->len))) {
         (*compared)++;
-        if (!b || !kf_attribute_equal(a, b))
+        if (!a || !b || !kf_attribute_equal(a, b))
             rv = kf_fail(err, KFR_DIFFERS, NULL, "do not rely on this clone",
                          "the clone is not the same object: its %s differs",
                          kf_name_text(KF_CKA, type, text, sizeof text));
