@@ -716,7 +716,7 @@ static struct edited edit(int function, CK_ATTRIBUTE *template, CK_ULONG count)
 {
     struct edited to = {.count = 0};
     const struct rule *rule = NULL;
-    CK_ULONG kept = 0;
+    CK_ULONG kept;
 
     for (CK_ULONG i = 0; i < count; i++)
         put(&to, template[i].type, template[i].pValue, template[i].ulValueLen);
