@@ -14,13 +14,12 @@
 
 #define OBJECT "keyferry.object"
 
-enum { SESSION_VALUE = 1, TROUBLE_VALUE = 2 };
+/* User values. UNREAD is an array of names, nil when everything could be read. */
+enum { SESSION_VALUE = 1, TROUBLE_VALUE = 2, UNREAD_VALUE = 3 };
 
 struct box {
     CK_OBJECT_HANDLE handle;
     struct kf_attributes *known; /* never NULL once the object is made */
-    uint64_t unread[KF_ROWS_MAX];
-    size_t unread_count;
 };
 
 static struct box *check(lua_State *L, int index)
@@ -60,25 +59,42 @@ static void note_trouble(lua_State *L, struct box *box, const struct kf_error *e
         luaL_error(L, "not enough memory");
 }
 
+static void note_unread(lua_State *L, const uint64_t *types, size_t count)
+{
+    char text[64];
+
+    if (!count)
+        return;
+    lua_newtable(L);
+    for (size_t i = 0; i < count; i++) {
+        lua_pushstring(L, kf_name_text(KF_CKA, types[i], text, sizeof text));
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    lua_setiuservalue(L, -2, UNREAD_VALUE);
+}
+
 const struct kf_attributes *kf_lua_push_object(lua_State *L, int session_index,
                                                CK_OBJECT_HANDLE handle)
 {
     struct kf_session *session = kf_lua_check_session(L, session_index);
+    uint64_t unread[KF_ROWS_MAX];
+    size_t unread_count = 0;
     struct box *box;
     struct kf_error err = { 0 };
     kf_rv rv;
 
     session_index = lua_absindex(L, session_index);
-    box = lua_newuserdatauv(L, sizeof *box, 2);
+    box = lua_newuserdatauv(L, sizeof *box, 3);
     memset(box, 0, sizeof *box);
     box->handle = handle;
     luaL_setmetatable(L, OBJECT);
     lua_pushvalue(L, session_index);
     lua_setiuservalue(L, -2, SESSION_VALUE);
-    rv = kf_object_read(session, handle, &box->known, box->unread, &box->unread_count,
-                        &err);
+    rv = kf_object_read(session, handle, &box->known, unread, &unread_count, &err);
     if (rv)
         note_trouble(L, box, &err);
+    else
+        note_unread(L, unread, unread_count);
     return rv == KFR_VANISHED ? NULL : box->known;
 }
 
@@ -162,14 +178,9 @@ private objects).
 */
 static int object_unread(lua_State *L)
 {
-    const struct box *box = check(L, 1);
-    char text[64];
-
-    lua_newtable(L);
-    for (size_t i = 0; i < box->unread_count; i++) {
-        lua_pushstring(L, kf_name_text(KF_CKA, box->unread[i], text, sizeof text));
-        lua_rawseti(L, -2, (lua_Integer)i + 1);
-    }
+    check(L, 1);
+    if (lua_getiuservalue(L, 1, UNREAD_VALUE) == LUA_TNIL)
+        lua_newtable(L);
     return 1;
 }
 

@@ -69,7 +69,8 @@ local function new_run(options)
         given = options.domain, mode = options.target and options.mode or "create",
         queue = {}, done = 0, batch = FIRST_BATCH,
         report = { cloned = 0, exists = 0, failed = 0, skipped = 0, removed = 0,
-                   unproved = 0, lossy = 0, created = false },
+                   unproved = 0, lossy = 0, created = false,
+                   planned = options.plan and 0 or nil },
     }, Run)
 end
 
@@ -167,13 +168,9 @@ function Run:select_objects()
     self.report.selected = #chosen
 end
 
-local function interrupted()
-    return failure("KFR_INTERRUPTED", "interrupted")
-end
-
-function Run:check_interrupt()
+local function check_interrupt()
     if core.interrupted() then
-        stop(interrupted())
+        stop(failure("KFR_INTERRUPTED", "interrupted"))
     end
 end
 
@@ -181,7 +178,7 @@ end
 -- sealed only the check values can be compared.
 function Run:domain_fits()
     for _, object in ipairs(self.objects) do
-        self:check_interrupt()
+        check_interrupt()
         local sealed <close> = not object.trouble and self.source_end:seal(object) or nil
         if sealed then
             local ok, err = sealed:opens(self:target_domain())
@@ -218,7 +215,7 @@ end
 -- Results ------------------------------------------------------------------
 
 local counters = { cloned = "cloned", exists = "exists", failed = "failed",
-                   skipped = "skipped", planned = "cloned" }
+                   skipped = "skipped", planned = "planned" }
 
 function Run:emit(result)
     local report = self.report
@@ -532,7 +529,7 @@ end
 function Run:report_mismatch()
     self.last_error = self.mismatch
     for _, object in ipairs(self.objects) do
-        self:check_interrupt()
+        check_interrupt()
         local sealed <close>, err = self.source_end:seal(object)
         local ok
         if sealed then
@@ -556,7 +553,7 @@ end
 
 function Run:ferry_all()
     for _, object in ipairs(self.objects) do
-        self:check_interrupt()
+        check_interrupt()
         local known = self.mode == "add" and self:settle_existing(object)
         if not known and not self:take(object) then
             self.stopped = true
@@ -568,7 +565,7 @@ end
 
 function Run:finish_commit()
     if self.options.plan then
-        self.report.removed = self.mode == "replace" and #self.existing or 0
+        self.report.to_remove = self.mode == "replace" and #self.existing or nil
         self:flush()
     elseif self.mode ~= "replace" then
         self:commit()
@@ -586,7 +583,8 @@ function Run:conclude()
         return
     end
     report.reason = self.last_error
-    report.status = report.cloned + report.exists > 0 and "partial" or "failed"
+    local there = report.cloned + report.exists + (report.planned or 0)
+    report.status = there > 0 and "partial" or "failed"
     report.partial = true -- object by object, whatever the count
 end
 
@@ -661,7 +659,8 @@ end
 --     or "skipped"; object, handle, target_handle, err, lost, verified
 --   * `on_progress`: function(done, total)
 -- @treturn table report: status "success", "partial" or "failed"; cloned, exists, failed,
---   skipped, removed, selected, lossy, unproved; created; reason (an err) when not a success.
+--   skipped, removed, selected, lossy, unproved; created; in a plan planned and to_remove;
+--   reason (an err) when not a success.
 --   A hook that fails ends the run safely and the error goes on to the caller.
 function M.run(options)
     check_options(options)

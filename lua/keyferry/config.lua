@@ -30,7 +30,7 @@ local fields = {
     roles = "table",
 }
 
-local default_fields = { serial = "string", engine = "string", onerror = "string" }
+local default_fields = { engine = "string", onerror = "string" }
 
 local function refuse(path, what)
     return nil, core.error{

@@ -79,13 +79,11 @@ end
 -- @tparam object object
 -- @treturn string
 function Partition:object_uri(object)
-    local kinds = { data = "data", certificate = "cert", public_key = "public",
-                    private_key = "private", secret_key = "secret-key" }
     local id = object.id
     return core.uri_format{
         token = self.label, serial = self.serial, model = self.token.model,
         manufacturer = self.token.manufacturer, object = object.label,
-        id = id ~= "" and id or nil, type = kinds[object.class],
+        id = id ~= "" and id or nil, type = object.class,
     }
 end
 

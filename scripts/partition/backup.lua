@@ -188,6 +188,9 @@ local function create(ctx, run, domain)
         return nil, err
     end
     run.target_session, err = run.target:login(run.token_password, { writable = true })
+    if not run.target_session then
+        run.hsm:delete_partition(run.target)
+    end
     return run.target_session, err
 end
 
@@ -277,17 +280,17 @@ local function event(ctx, run, result)
 end
 
 local function backup(ctx, run, domain)
-    local options = ctx.options
+    local options, defaults = ctx.options, keyferry.defaults()
     return keyferry.backup{
         source = run.source_session, target = run.target_session, domain = domain,
         mode = options.replace and "replace" or "add",
         create = function(fitting) return create(ctx, run, fitting) end,
         discard = function() return discard(ctx, run) end,
-        source_engine = options.engine or run.source.hsm.engine,
-        target_engine = options.engine or run.hsm.engine,
+        source_engine = options.engine or run.source.hsm.engine or defaults.engine,
+        target_engine = options.engine or run.hsm.engine or defaults.engine,
         verify = options.verify, plan = options.plan, select = selector(options),
         on_mismatch = another_domain(ctx, run),
-        on_error = function() return options.onerror end,
+        on_error = function() return options.onerror or defaults.onerror end,
         on_result = function(result)
             line(ctx, result)
             event(ctx, run, result)
@@ -310,8 +313,10 @@ local function finish(ctx, report)
     end
     return ctx:finish{
         status = status, reason = reason,
-        counts = { cloned = report.cloned, exists = report.exists, failed = report.failed,
-                   skipped = report.skipped, removed = report.removed },
+        counts = { cloned = report.cloned, planned = report.planned,
+                   exists = report.exists, failed = report.failed,
+                   skipped = report.skipped, removed = report.removed,
+                   to_remove = report.to_remove },
     }
 end
 

@@ -27,6 +27,7 @@ end
 local COUNTS = {
     { "cloned", "cloned" }, { "exists", "already there" }, { "failed", "not cloned" },
     { "skipped", "skipped" }, { "removed", "removed" },
+    { "planned", "would be cloned" }, { "to_remove", "would be removed" },
 }
 
 local STATUS_WORD = { [0] = "success", [1] = "partial" }
