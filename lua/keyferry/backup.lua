@@ -401,19 +401,38 @@ local function spread(queue, planted)
     end
 end
 
--- A clone that does not work like its original is no backup: it goes again.
-function Run:prove(result)
+-- Originals that only their key material tells apart are matched with their clones by use:
+-- a token names them in no order. Swaps handles so that result and clone belong together.
+function Run:prove_against(result, others)
     local clone, err = self.target:object(result.target_handle)
-    local same
-    if clone then
-        same, err = core.challenge(result.object, clone)
+    if not clone then
+        return nil, err
     end
+    local same
+    same, err = core.challenge(result.object, clone)
+    for _, other in ipairs(same == false and others or {}) do
+        local candidate = not other.settled and other ~= result
+            and self.target:object(other.target_handle)
+        if candidate and core.challenge(result.object, candidate) then
+            result.target_handle, other.target_handle
+                = other.target_handle, result.target_handle
+            return true
+        end
+    end
+    return same, err
+end
+
+-- A clone that does not work like its original is no backup: it goes again.
+function Run:prove(result, others)
+    local same, err = self:prove_against(result, others)
+    result.settled = true
     if same then
         result.verified = true
     elseif same == nil and err.code == "KFR_NOT_FOUND" then
         result.verified, result.unproved = false, err.what
         self.report.unproved = self.report.unproved + 1
     else
+        local clone = self.target:object(result.target_handle)
         if clone then
             clone:destroy()
         end
@@ -425,10 +444,17 @@ function Run:prove(result)
 end
 
 function Run:prove_all()
-    local good = true
+    local good, groups = true, {}
     for _, result in ipairs(self.queue) do
         if result.status == "cloned" then
-            good = self:prove(result) and good
+            local key = identity(result.object)
+            groups[key] = groups[key] or {}
+            table.insert(groups[key], result)
+        end
+    end
+    for _, result in ipairs(self.queue) do
+        if result.status == "cloned" then
+            good = self:prove(result, groups[identity(result.object)]) and good
         end
     end
     return good
