@@ -212,8 +212,7 @@ static int run(lua_State *L)
     lua_getfield(L, -1, "main");
     lua_pushvalue(L, 2);
     lua_call(L, 1, 1);
-    luaL_checkinteger(L, -1);
-    return 1;
+    return lua_isinteger(L, -1) ? 1 : luaL_error(L, "keyferry.shell gave no exit status");
 }
 
 static int hold_arguments(lua_State *L)

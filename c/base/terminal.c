@@ -311,13 +311,14 @@ static kf_rv edit(struct line *line, struct kf_error *err)
     while (!over) {
         int n = wait_for_key(line, LOOK_MS);
 
-        if (caught && deliver(line))
+        if (caught) {
+            if (!deliver(line))
+                return interrupted(err);
             continue;
+        }
         if (n < 0 && errno != EINTR)
             return kf_fail_errno(err, "ppoll", "/dev/tty");
-        if (n < 0)
-            return interrupted(err);
-        if (n == 0)
+        if (n <= 0)
             continue;
         if (!read_byte(line))
             return kf_fail(err, KFR_REFUSED, "read", NULL, "the terminal went away");
