@@ -23,6 +23,7 @@ struct kf_wrap_item {
     enum kf_body body;
     CK_OBJECT_CLASS object_class;
     bool direct;                  /* made on the token at once, not by a copy */
+    bool create;                  /* C_UnwrapKey will not: from `hidden`, by C_CreateObject */
     CK_OBJECT_HANDLE staged;      /* the session object */
 };
 
@@ -34,6 +35,11 @@ static struct kf_session *session_of(const struct kf_wrap_plant *plant)
 static bool is_key_class(CK_OBJECT_CLASS object_class)
 {
     return object_class == CKO_PRIVATE_KEY || object_class == CKO_SECRET_KEY;
+}
+
+static bool unwraps(const struct kf_wrap_item *item)
+{
+    return item->wrapped && !item->create;
 }
 
 static void destroy(const struct kf_wrap_plant *plant, CK_OBJECT_HANDLE *object)
@@ -262,7 +268,7 @@ static bool is_sent(const struct kf_wrap_item *item, const struct kf_attribute *
         return token && attribute->len == 1 && !attribute->value[0];
     if (type == CKA_TRUSTED && attribute->len == 1 && attribute->value[0])
         return false; /* only the SO may say so */
-    if (item->wrapped && (is_number(type) || (roles & KF_ROLE_KEY)))
+    if (unwraps(item) && (is_number(type) || (roles & KF_ROLE_KEY)))
         return false;
     if (!attribute->len)
         return attribute->kind == KF_BYTES && level == LEVEL_FULL &&
@@ -303,12 +309,12 @@ static kf_rv build_set(const struct kf_wrap_item *item, enum level level, bool t
         if (is_sent(item, at, roles_of(rows, count, at->type), level, token))
             good = kf_attributes_set(set, at->type, at->kind, at->value, at->len);
     }
-    for (i = 0; good && item->hidden && !item->wrapped && i < item->hidden->count; i++) {
+    for (i = 0; good && item->hidden && !unwraps(item) && i < item->hidden->count; i++) {
         const struct kf_attribute *at = &item->hidden->at[i];
 
         good = kf_attributes_set(set, at->type, at->kind, at->value, at->len);
     }
-    if (good && item->wrapped)
+    if (good && unwraps(item))
         shorten(set, rows, count);
     if (!good) {
         kf_attributes_free(set);
@@ -336,22 +342,46 @@ static kf_rv make_at(const struct kf_wrap_plant *plant, const struct kf_wrap_ite
     *out = CK_INVALID_HANDLE;
     if (rv)
         return kf_fail(err, rv, NULL, NULL, "no memory for a template");
-    rv = item->wrapped
+    rv = unwraps(item)
              ? kf_wrap_in(plant->format, item->wrapped, item->wrapped_len, set, out, err)
              : kf_object_create(session_of(plant), set, out, err);
     kf_attributes_free(set);
     return rv;
 }
 
-/* With everything in the template, else with what is needed. The first refusal is the
- * one that is told. */
-static kf_rv make(const struct kf_wrap_plant *plant, const struct kf_wrap_item *item,
-                  bool token, CK_OBJECT_HANDLE *out, struct kf_error *err)
+/* The key bytes out of the body, where the domain's keys are at hand: for types that a
+ * module has and yet does not unwrap (Ed25519 on SoftHSM). */
+static bool open_body(const struct kf_wrap_plant *plant, struct kf_wrap_item *item)
+{
+    struct kf_attributes *key = NULL;
+    struct kf_secret *plain = NULL;
+
+    if (!item->hidden &&
+        !kf_domain_unwrap_bytes(plant->format->domain, item->wrapped, item->wrapped_len,
+                                &plain, NULL) &&
+        !kf_material_attributes(item->want, plain->data, plain->len, &key, NULL))
+        item->hidden = key;
+    kf_secret_free(plain);
+    item->create = item->hidden != NULL;
+    return item->create;
+}
+
+/* With everything in the template, else with what is needed, else by the other call. The
+ * first refusal is the one that is told. */
+static kf_rv make(const struct kf_wrap_plant *plant, struct kf_wrap_item *item, bool token,
+                  CK_OBJECT_HANDLE *out, struct kf_error *err)
 {
     kf_rv first = make_at(plant, item, LEVEL_FULL, token, out, err), rv = first;
+    bool again = is_about_template(first) || first == CKR_KEY_TYPE_INCONSISTENT;
 
-    if (is_about_template(first))
+    if (again)
         rv = make_at(plant, item, LEVEL_NEEDED, token, out, NULL);
+    if (rv && again && unwraps(item) && open_body(plant, item)) {
+        rv = make_at(plant, item, LEVEL_FULL, token, out, NULL);
+        if (is_about_template(rv))
+            rv = make_at(plant, item, LEVEL_NEEDED, token, out, NULL);
+        item->create = !rv;
+    }
     return rv ? first : KFR_OK;
 }
 
@@ -603,33 +633,76 @@ static bool same_key_attributes(const struct kf_attributes *a, const struct kf_a
     return a->count == b->count;
 }
 
-/* A private key that may leave goes out again, and is compared number by number. */
-static kf_rv compare_private(const struct kf_wrap_plant *plant,
-                             const struct kf_wrap_item *item, CK_OBJECT_HANDLE object,
-                             const struct kf_secret *plain, bool *proved,
-                             struct kf_error *err)
+static kf_rv other_numbers(struct kf_error *err, const char *call)
 {
-    struct kf_attributes *ours = NULL, *theirs = NULL;
+    return kf_fail(err, KFR_DIFFERS, call, NULL,
+                   "the clone was undone: its numbers are not the original's");
+}
+
+/* A private key that may leave goes out again, and is compared number by number. */
+static kf_rv compare_rewrapped(const struct kf_wrap_plant *plant,
+                               const struct kf_wrap_item *item, CK_OBJECT_HANDLE object,
+                               const struct kf_attributes *ours, bool *proved,
+                               struct kf_error *err)
+{
+    struct kf_attributes *theirs = NULL;
     struct kf_secret *again = NULL, *body = NULL;
     kf_rv rv = KFR_OK;
 
     if (!kf_attributes_bool(item->want, CKA_EXTRACTABLE, false) ||
         kf_attributes_bool(item->want, CKA_WRAP_WITH_TRUSTED, false) ||
-        kf_material_attributes(item->want, plain->data, plain->len, &ours, NULL) ||
         kf_wrap_out(plant->format, object, &again, NULL))
-        goto done; /* not to be had: the public numbers are compared anyway */
+        return KFR_OK; /* not to be had */
     rv = kf_domain_unwrap_bytes(plant->format->domain, again->data, again->len, &body, err);
     if (!rv)
         rv = kf_material_attributes(item->want, body->data, body->len, &theirs, err);
     if (!rv && !same_key_attributes(ours, theirs))
-        rv = kf_fail(err, KFR_DIFFERS, "C_WrapKey", NULL,
-                     "the clone was undone: its numbers are not the original's");
+        rv = other_numbers(err, "C_WrapKey");
     *proved = !rv;
-done:
-    kf_attributes_free(ours);
     kf_attributes_free(theirs);
     kf_secret_free(again);
     kf_secret_free(body);
+    return rv;
+}
+
+/* One that may not leave: a token that digests its CKA_VALUE (SoftHSM does, though
+ * C_DigestKey is for secret keys) digests the number, without leading zeros or with. */
+static kf_rv compare_digest(const struct kf_wrap_plant *plant, CK_OBJECT_HANDLE object,
+                            const struct kf_attributes *ours, bool *proved,
+                            struct kf_error *err)
+{
+    const struct kf_attribute *value = kf_attributes_get(ours, CKA_VALUE);
+    uint8_t theirs[KF_MAC_BYTES], digest[KF_CRYPTO_HASH];
+    size_t at;
+
+    if (!value || kf_wrap_token_digest(session_of(plant), object, theirs))
+        return KFR_OK;
+    for (at = 0; at < value->len && !*proved; at++) {
+        if (!kf_crypto_sha256(value->value + at, value->len - at, digest))
+            return kf_fail(err, KFR_CRYPTO, NULL, NULL, "SHA-256 failed");
+        *proved = !CRYPTO_memcmp(theirs, digest, sizeof digest);
+        if (value->value[at])
+            break;
+    }
+    return *proved ? KFR_OK : other_numbers(err, "C_DigestKey");
+}
+
+static kf_rv compare_private(const struct kf_wrap_plant *plant,
+                             const struct kf_wrap_item *item, CK_OBJECT_HANDLE object,
+                             const struct kf_secret *plain, bool *proved,
+                             struct kf_error *err)
+{
+    struct kf_attributes *read = NULL;
+    const struct kf_attributes *ours = item->hidden;
+    kf_rv rv = KFR_OK;
+
+    if (plain && !kf_material_attributes(item->want, plain->data, plain->len, &read, NULL))
+        ours = read;
+    if (read)
+        rv = compare_rewrapped(plant, item, object, read, proved, err);
+    if (!rv && ours && !*proved)
+        rv = compare_digest(plant, object, ours, proved, err);
+    kf_attributes_free(read);
     return rv;
 }
 
@@ -643,10 +716,10 @@ static kf_rv compare_key(const struct kf_wrap_plant *plant, const struct kf_wrap
     if (!is_key_class(item->object_class))
         return KFR_OK;
     rv = plain_body(plant, item, &plain, err);
-    if (!rv && plain)
-        rv = item->object_class == CKO_SECRET_KEY
-                 ? compare_secret(plant, object, plain, proved, err)
-                 : compare_private(plant, item, object, plain, proved, err);
+    if (!rv && item->object_class == CKO_PRIVATE_KEY)
+        rv = compare_private(plant, item, object, plain, proved, err);
+    else if (!rv && plain)
+        rv = compare_secret(plant, object, plain, proved, err);
     kf_secret_free(plain);
     return rv;
 }
