@@ -628,7 +628,7 @@ enum shape {
 enum { PARTS_MAX = 4 };
 #define ANY UINT64_MAX
 
-/* c/README.md shows this table, and sealed digests depend on it: rows are only added. */
+/* c/README.md shows this table, and sealed digests depend on it: rows are only added at the end. */
 static const struct digest_row {
     uint64_t class, key_type;
     struct {
