@@ -246,9 +246,18 @@ static bool is_date(uint64_t type)
     return type == CKA_START_DATE || type == CKA_END_DATE;
 }
 
+/* kf_object_read does not give it. */
+static bool is_unseen(struct kf_softhsm_kind kind, bool is_private, uint64_t type)
+{
+    if (kind.object_class == CKO_DATA && type == CKA_VALUE)
+        return is_private;
+    return is_date(type) || kf_attribute_is_secret(kind.object_class, type);
+}
+
 /* The rows that count for the view: those that SoftHSM has and that a reader asks for.
  * Of a kind that is not in the tables here, those that a reader asks for. */
-static size_t view_rows(struct kf_softhsm_kind kind, struct kf_softhsm_row *rows)
+static size_t view_rows(struct kf_softhsm_kind kind, bool is_private,
+                        struct kf_softhsm_row *rows)
 {
     struct kf_row asked[KF_ROWS_MAX];
     size_t asked_count = kf_rows(kind.object_class, kind.key_type, asked);
@@ -266,8 +275,8 @@ static size_t view_rows(struct kf_softhsm_kind kind, struct kf_softhsm_row *rows
             continue;
         if (had_count)
             row = had[h];
-        if (!(asked[i].roles & KF_ROLE_KEY) && row.kind != KF_TEMPLATE && !is_date(row.type)
-            && !kf_attribute_is_secret(kind.object_class, row.type))
+        if (!(asked[i].roles & KF_ROLE_KEY) && row.kind != KF_TEMPLATE
+            && !is_unseen(kind, is_private, row.type))
             rows[count++] = row;
     }
     return count;
@@ -299,7 +308,8 @@ bool kf_softhsm_view(const struct kf_attributes *object, struct kf_writer *scrat
                      uint8_t out[KF_VIEW_BYTES])
 {
     struct kf_softhsm_row rows[KF_ROWS_MAX];
-    size_t count = view_rows(kf_softhsm_kind_of(object), rows);
+    bool is_private = kf_attributes_bool(object, CKA_PRIVATE, true);
+    size_t count = view_rows(kf_softhsm_kind_of(object), is_private, rows);
     size_t at = 0;
 
     scratch->len = 0;

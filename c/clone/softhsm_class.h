@@ -32,7 +32,8 @@ struct kf_softhsm_kind kf_softhsm_kind_of(const struct kf_attributes *object);
 size_t kf_softhsm_rows(struct kf_softhsm_kind kind, struct kf_softhsm_row *rows);
 
 /* What a reader sees of an object through PKCS#11, as a SHA-256: all rows but key bytes,
- * templates, and dates (which SoftHSM cannot give of private objects). The same for an
+ * the value of private data, templates, and dates (which SoftHSM cannot give of private
+ * objects). The same for an
  * object read through PKCS#11 and from the store; two objects that have it in common
  * differ in nothing but those. False: OpenSSL refused. */
 enum { KF_VIEW_BYTES = 32 };

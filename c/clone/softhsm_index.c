@@ -27,6 +27,7 @@ struct kf_index {
     bool scanned;
     bool unsorted;
     struct timespec scanned_at;
+    struct timespec folder_at; /* when the folder had changed last */
     struct kf_writer scratch;
     struct kf_store_watch *watch;
     bool no_watch;
@@ -165,14 +166,24 @@ static kf_rv scan_names(struct kf_index *index, char **names, size_t count,
     return rv;
 }
 
+static struct timespec folder_changed(const struct kf_index *index)
+{
+    struct stat st = { 0 };
+
+    fstat(kf_store_folder(kf_vault_store(index->vault)), &st);
+    return st.st_mtim;
+}
+
 static kf_rv scan(struct kf_index *index, struct kf_error *err)
 {
     char **names = NULL;
     size_t count = 0;
+    struct timespec folder = folder_changed(index);
     kf_rv rv = kf_store_names(kf_vault_store(index->vault), &names, &count, err);
 
     if (rv)
         return rv;
+    index->folder_at = folder;
     for (size_t i = 0; i < index->count; i++)
         index->entries[i].seen = false;
     sort(index, by_name);
@@ -187,14 +198,18 @@ static kf_rv scan(struct kf_index *index, struct kf_error *err)
     return rv;
 }
 
-static bool scanned_lately(const struct kf_index *index)
+/* A folder that changed is worth a look at once, files in it only now and then. */
+static bool is_worth_a_scan(const struct kf_index *index)
 {
+    struct timespec folder = folder_changed(index);
     struct timespec now;
 
+    if (folder.tv_sec != index->folder_at.tv_sec || folder.tv_nsec != index->folder_at.tv_nsec)
+        return true;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (now.tv_sec - index->scanned_at.tv_sec) * 1000
                + (now.tv_nsec - index->scanned_at.tv_nsec) / 1000000
-           < RESCAN_MS;
+           >= RESCAN_MS;
 }
 
 /* ------------------------------------------------------------ matching */
@@ -305,7 +320,7 @@ static kf_rv find(struct kf_index *index, CK_OBJECT_HANDLE handle, const uint8_t
 
     if (!rv)
         rv = match(index, handle, view, out, err);
-    if ((rv == KFR_VANISHED || rv == KFR_CONFLICT) && !scanned_lately(index)) {
+    if ((rv == KFR_VANISHED || rv == KFR_CONFLICT) && is_worth_a_scan(index)) {
         rv = scan(index, err);
         if (!rv)
             rv = match(index, handle, view, out, err);
