@@ -63,10 +63,9 @@ static void close_end(void *state)
 
     if (!end)
         return;
-    kf_wrap_abort(&end->plant);
+    kf_wrap_plant_close(&end->plant);
     kf_domain_detach(end->format.domain, end->format.session);
     kf_domain_unref(end->format.domain);
-    free(end->plant.items);
     free(end);
 }
 

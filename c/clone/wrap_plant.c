@@ -68,6 +68,16 @@ void kf_wrap_abort(struct kf_wrap_plant *plant)
     plant->count = 0;
 }
 
+void kf_wrap_plant_close(struct kf_wrap_plant *plant)
+{
+    kf_wrap_abort(plant);
+    free(plant->items);
+    free(plant->there);
+    plant->items = NULL;
+    plant->there = NULL;
+    plant->cap = plant->there_count = plant->there_cap = 0;
+}
+
 void kf_wrap_lose(char lost[KF_LOST_MAX], uint64_t type)
 {
     char text[64];
@@ -782,20 +792,152 @@ static kf_rv read_back(const struct kf_wrap_plant *plant, const struct kf_wrap_i
     return rv;
 }
 
-/* ---- planting ---- */
+/* ---- undoing ---- */
 
-/* Says whether this module lets a new key take the place of an old one of the same class
- * and CKA_ID (NSS does, and answers OK): two keys of our own are the trial. */
-static void learn_overwrites(struct kf_wrap_plant *plant)
+/* Removes an object and makes sure of it: SoftHSM answers CKR_FUNCTION_FAILED to the
+ * removal of a half-made one, and removes it. */
+static bool undo(const struct kf_wrap_plant *plant, CK_OBJECT_HANDLE *object)
 {
-    CK_MECHANISM mechanism = {CKM_AES_KEY_GEN, NULL, 0};
-    CK_OBJECT_HANDLE keys[2] = {CK_INVALID_HANDLE, CK_INVALID_HANDLE};
-    struct kf_attributes *set = kf_attributes_new(false);
-    struct kf_secret *id = NULL;
-    static const char label[] = "keyferry trial";
+    struct kf_attributes *spare;
+    bool gone = *object == CK_INVALID_HANDLE ||
+                !kf_object_destroy(session_of(plant), *object, NULL);
+
+    if (!gone) {
+        spare = kf_attributes_new(false);
+        gone = spare && kf_object_read_one(session_of(plant), *object, CKA_CLASS, spare,
+                                           NULL) == KFR_VANISHED;
+        kf_attributes_free(spare);
+    }
+    *object = CK_INVALID_HANDLE;
+    return gone;
+}
+
+static void say_left_behind(struct kf_error *err)
+{
+    size_t used = strlen(err->what);
+    static const char text[] = "; WHAT WAS MADE OF IT COULD NOT BE REMOVED";
+
+    if (used + sizeof text <= sizeof err->what)
+        memcpy(err->what + used, text, sizeof text);
+}
+
+static int by_handle(const void *a, const void *b)
+{
+    CK_OBJECT_HANDLE x = *(const CK_OBJECT_HANDLE *)a, y = *(const CK_OBJECT_HANDLE *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+static bool was_there(const struct kf_wrap_plant *plant, CK_OBJECT_HANDLE object)
+{
+    return plant->there_count && bsearch(&object, plant->there, plant->there_count,
+                                         sizeof object, by_handle);
+}
+
+static kf_rv list_there(struct kf_wrap_plant *plant, struct kf_error *err)
+{
+    struct kf_attributes *filter = NULL;
+    kf_rv rv = KFR_MEMORY;
+
+    if (plant->there_known)
+        return KFR_OK;
+    filter = kf_attributes_new(false);
+    if (filter && kf_attributes_set_bool(filter, CKA_TOKEN, true))
+        rv = kf_objects_find(session_of(plant), filter, &plant->there, &plant->there_count,
+                             err);
+    else
+        kf_fail(err, rv, NULL, NULL, "no memory for a list of objects");
+    kf_attributes_free(filter);
+    if (rv)
+        return rv;
+    plant->there_cap = plant->there_count;
+    plant->there_known = true;
+    if (plant->there_count)
+        qsort(plant->there, plant->there_count, sizeof *plant->there, by_handle);
+    return KFR_OK;
+}
+
+/* False: no memory, and the list is as before. */
+static bool add_there(struct kf_wrap_plant *plant, CK_OBJECT_HANDLE object)
+{
+    size_t cap = plant->there_cap ? plant->there_cap * 2 : 64, at = plant->there_count;
+    CK_OBJECT_HANDLE *there;
+
+    if (plant->there_count == plant->there_cap) {
+        there = cap < SIZE_MAX / sizeof *there
+                    ? realloc(plant->there, cap * sizeof *there)
+                    : NULL;
+        if (!there)
+            return false;
+        plant->there = there;
+        plant->there_cap = cap;
+    }
+    while (at && plant->there[at - 1] > object) {
+        plant->there[at] = plant->there[at - 1];
+        at--;
+    }
+    plant->there[at] = object;
+    plant->there_count++;
+    return true;
+}
+
+/* Modules answer with a failure and have made the object all the same. One that was not
+ * there before, of this class, label and CKA_ID, is removed. False: it would not go. */
+static bool sweep(const struct kf_wrap_plant *plant, const struct kf_wrap_item *item)
+{
+    static const uint64_t marks[] = {CKA_LABEL, CKA_ID};
+    struct kf_attributes *filter = kf_attributes_new(false);
+    CK_OBJECT_HANDLE *found = NULL;
+    size_t count = 0, i;
     bool good;
 
-    plant->overwrites = KF_OVERWRITES_PERHAPS;
+    good = filter && kf_attributes_set_bool(filter, CKA_TOKEN, true) &&
+           kf_attributes_set_ulong(filter, CKA_CLASS, item->object_class);
+    for (i = 0; good && i < sizeof marks / sizeof marks[0]; i++) {
+        const struct kf_attribute *mark = kf_attributes_get(item->want, marks[i]);
+
+        if (mark)
+            good = kf_attributes_set(filter, mark->type, mark->kind, mark->value, mark->len);
+    }
+    good = good && !kf_objects_find(session_of(plant), filter, &found, &count, NULL);
+    for (i = 0; good && i < count; i++)
+        if (!was_there(plant, found[i]))
+            good = undo(plant, &found[i]);
+    free(found);
+    kf_attributes_free(filter);
+    return good;
+}
+
+/* Codes that say that nothing was done. */
+static bool is_clean_refusal(kf_rv rv)
+{
+    static const kf_rv codes[] = {
+        CKR_FUNCTION_NOT_SUPPORTED,  CKR_ATTRIBUTE_READ_ONLY,
+        CKR_ATTRIBUTE_TYPE_INVALID,  CKR_ATTRIBUTE_VALUE_INVALID,
+        CKR_TEMPLATE_INCONSISTENT,   CKR_TEMPLATE_INCOMPLETE,
+        CKR_ACTION_PROHIBITED,       CKR_ARGUMENTS_BAD,
+        CKR_SESSION_READ_ONLY,       CKR_MECHANISM_INVALID,
+        CKR_KEY_TYPE_INCONSISTENT,   KFR_MEMORY,
+        KFR_CLOSED,                  KFR_NO_ENGINE,
+    };
+    size_t i;
+
+    for (i = 0; i < sizeof codes / sizeof codes[0]; i++)
+        if (codes[i] == rv)
+            return true;
+    return false;
+}
+
+/* ---- planting ---- */
+
+static bool trial_pair(const struct kf_wrap_plant *plant, CK_OBJECT_HANDLE keys[2])
+{
+    static const char label[] = "keyferry trial";
+    CK_MECHANISM mechanism = {CKM_AES_KEY_GEN, NULL, 0};
+    struct kf_attributes *set = kf_attributes_new(false);
+    struct kf_secret *id = NULL;
+    bool good;
+
     good = set && !kf_session_random(session_of(plant), PROBE_ID, &id, NULL) &&
            kf_attributes_set_bool(set, CKA_TOKEN, true) &&
            kf_attributes_set_bool(set, CKA_PRIVATE, true) &&
@@ -806,14 +948,29 @@ static void learn_overwrites(struct kf_wrap_plant *plant)
            kf_attributes_set(set, CKA_LABEL, KF_BYTES, label, sizeof label - 1) &&
            !kf_object_generate(session_of(plant), &mechanism, set, &keys[0], NULL) &&
            !kf_object_generate(session_of(plant), &mechanism, set, &keys[1], NULL);
-    if (good && keys[0] != keys[1])
-        plant->overwrites = KF_OVERWRITES_NEVER;
-    if (keys[1] == keys[0])
-        keys[1] = CK_INVALID_HANDLE;
-    destroy(plant, &keys[0]);
-    destroy(plant, &keys[1]);
     kf_attributes_free(set);
     kf_secret_free(id);
+    return good;
+}
+
+/* Says whether this module lets a new key take the place of an old one of the same class
+ * and CKA_ID (NSS does, and answers OK): two keys of our own are the trial. */
+static kf_rv learn_overwrites(struct kf_wrap_plant *plant, struct kf_error *err)
+{
+    CK_OBJECT_HANDLE keys[2] = {CK_INVALID_HANDLE, CK_INVALID_HANDLE};
+    bool good = trial_pair(plant, keys), gone;
+
+    plant->overwrites = good && keys[0] != keys[1] ? KF_OVERWRITES_NEVER
+                                                   : KF_OVERWRITES_PERHAPS;
+    if (keys[1] == keys[0])
+        keys[1] = CK_INVALID_HANDLE;
+    gone = undo(plant, &keys[0]);
+    gone = undo(plant, &keys[1]) && gone;
+    return gone ? KFR_OK
+                : kf_fail(err, CKR_FUNCTION_FAILED, "C_DestroyObject",
+                          "remove it by hand; a token that removes nothing is no target",
+                          "the target does not remove what was made on it: a key labelled "
+                          "\"keyferry trial\" is left behind");
 }
 
 static kf_rv refuse_overwrite(struct kf_wrap_plant *plant, const struct kf_wrap_item *item,
@@ -828,9 +985,12 @@ static kf_rv refuse_overwrite(struct kf_wrap_plant *plant, const struct kf_wrap_
     if (!is_key_class(item->object_class) || !id || !id->len)
         return KFR_OK;
     if (plant->overwrites == KF_OVERWRITES_UNKNOWN)
-        learn_overwrites(plant);
-    if (plant->overwrites == KF_OVERWRITES_NEVER)
-        return KFR_OK;
+        rv = learn_overwrites(plant, err);
+    else
+        rv = KFR_OK;
+    if (rv || plant->overwrites == KF_OVERWRITES_NEVER)
+        return rv;
+    rv = KFR_MEMORY;
     filter = kf_attributes_new(false);
     if (filter && kf_attributes_set_bool(filter, CKA_TOKEN, true) &&
         kf_attributes_set_ulong(filter, CKA_CLASS, item->object_class) &&
@@ -869,28 +1029,67 @@ static kf_rv copy(const struct kf_wrap_plant *plant, const struct kf_wrap_item *
     return rv;
 }
 
+/* The object on the token, by copy or at once. After a failure nothing is left of it, or
+ * *left says that it may be. */
+static kf_rv put_on_token(struct kf_wrap_plant *plant, struct kf_wrap_item *item, bool trial,
+                          struct kf_planted *out, bool *left)
+{
+    kf_rv rv = KFR_NOT_FOUND;
+
+    if (item->staged != CK_INVALID_HANDLE && (trial || !item->direct)) {
+        rv = copy(plant, item, trial, &out->handle);
+        if (rv && !is_clean_refusal(rv) && !sweep(plant, item))
+            *left = true;
+    }
+    if (!rv || trial || *left)
+        return rv;
+    rv = make(plant, item, true, &out->handle, &out->err);
+    if (rv)
+        out->handle = CK_INVALID_HANDLE;
+    if (rv && !is_clean_refusal(rv) && !sweep(plant, item))
+        *left = true;
+    return rv;
+}
+
 /* One clone on the token, read back. A trial is the same without the flags that would
  * forbid to undo it. */
 static kf_rv plant_one(struct kf_wrap_plant *plant, struct kf_wrap_item *item, bool trial,
                        struct kf_planted *out)
 {
-    kf_rv rv = refuse_overwrite(plant, item, &out->err);
+    bool left = false;
+    kf_rv rv;
 
     out->handle = CK_INVALID_HANDLE;
     out->lost[0] = '\0';
+    rv = list_there(plant, &out->err);
+    if (!rv)
+        rv = refuse_overwrite(plant, item, &out->err);
     if (rv)
         return rv;
-    rv = KFR_NOT_FOUND;
-    if (item->staged != CK_INVALID_HANDLE && (trial || !item->direct))
-        rv = copy(plant, item, trial, &out->handle);
-    if (rv && trial)
+    rv = put_on_token(plant, item, trial, out, &left);
+    if (rv && trial && !left)
         return KFR_OK; /* no trial to be had */
-    if (rv)
-        rv = make(plant, item, true, &out->handle, &out->err);
+    if (rv && !out->err.rv)
+        kf_module_fail(&out->err, rv, "C_CopyObject", "the clone was not made");
+    if (!rv && was_there(plant, out->handle)) {
+        out->handle = CK_INVALID_HANDLE; /* not ours to undo */
+        rv = kf_fail(&out->err, KFR_CONFLICT, NULL, "look at the target's old objects",
+                     "the module gave the handle of an object that was there before: it "
+                     "has overwritten it");
+    }
     if (!rv)
         rv = read_back(plant, item, out->handle, trial, out->lost, &out->err);
-    if (rv || trial)
-        destroy(plant, &out->handle);
+    if (!rv && !trial && !add_there(plant, out->handle))
+        rv = kf_fail(&out->err, KFR_MEMORY, NULL, NULL, "no memory for a list of objects");
+    if ((rv || trial) && !undo(plant, &out->handle))
+        left = true;
+    if (left && !rv)
+        rv = kf_fail(&out->err, CKR_FUNCTION_FAILED, "C_DestroyObject", NULL,
+                     "a trial of it was made");
+    if (left)
+        say_left_behind(&out->err);
+    if (rv)
+        out->lost[0] = '\0';
     return rv;
 }
 
@@ -942,13 +1141,16 @@ static void undo_all(const struct kf_wrap_plant *plant, struct kf_planted *plant
     size_t i;
 
     for (i = 0; i < plant->count; i++) {
-        destroy(plant, &planted[i].handle);
+        bool gone = undo(plant, &planted[i].handle);
+
         planted[i].lost[0] = '\0';
         if (planted[i].rv)
             continue;
         planted[i].rv = rv;
         kf_fail(&planted[i].err, rv, why->call, why->hint,
                 "undone, because another object failed: %.300s", why->what);
+        if (!gone)
+            say_left_behind(&planted[i].err);
     }
 }
 

@@ -18,6 +18,11 @@ struct kf_wrap_plant {
     bool takes_session_objects; /* one was made */
     /* Whether a new key with class and CKA_ID of an old one overwrites it. */
     enum { KF_OVERWRITES_UNKNOWN, KF_OVERWRITES_NEVER, KF_OVERWRITES_PERHAPS } overwrites;
+    /* Token objects that were there at the first commit, or are in since: ascending. */
+    CK_OBJECT_HANDLE *there;
+    size_t there_count;
+    size_t there_cap;
+    bool there_known;
 };
 
 kf_rv kf_wrap_stage(struct kf_wrap_plant *plant, const struct kf_sealed *sealed,
@@ -26,6 +31,8 @@ kf_rv kf_wrap_commit(struct kf_wrap_plant *plant, enum kf_commit mode,
                      const CK_OBJECT_HANDLE *remove, size_t remove_count,
                      struct kf_planted *planted, struct kf_error *err);
 void kf_wrap_abort(struct kf_wrap_plant *plant);
+/* Aborts, and frees what the plant holds. */
+void kf_wrap_plant_close(struct kf_wrap_plant *plant);
 
 /* Adds the name of an attribute to a list of what was lost, once. */
 void kf_wrap_lose(char lost[KF_LOST_MAX], uint64_t type);
