@@ -14,14 +14,14 @@ bool kf_der_next_is(const struct kf_reader *in, unsigned tag)
 struct kf_reader kf_der_take(struct kf_reader *in, unsigned tag)
 {
     struct kf_reader content = kf_reader_over("", 0);
-    size_t len, bytes;
+    size_t len;
 
     if (!kf_der_next_is(in, tag))
         in->bad = true;
     (void)kf_read_u8(in);
     len = kf_read_u8(in);
     if (len >= LONG_FORM) {
-        bytes = len - LONG_FORM; /* 0 is the indefinite form */
+        size_t bytes = len - LONG_FORM; /* 0 is the indefinite form */
         if (bytes == 0 || bytes > LENGTH_BYTES_MAX)
             in->bad = true;
         for (len = 0; bytes > 0 && !in->bad; bytes--)

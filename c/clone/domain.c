@@ -497,11 +497,35 @@ static kf_rv refuse_second(struct kf_session *session, struct kf_error *err)
     return rv;
 }
 
+/* The token's domain is the host's: same check value, so the same mac key, and what the
+ * token encrypts the host decrypts. (The wrap key is proved with the format of C_WrapKey,
+ * which not every module shares.) */
+static kf_rv compare(struct kf_session *session, const struct kf_domain *domain,
+                     struct kf_error *err)
+{
+    struct kf_domain *back = NULL;
+    struct kf_writer sent = { 0 };
+    struct kf_secret *got = NULL;
+    kf_rv rv = kf_domain_find(session, &back, err);
+
+    if (!rv)
+        rv = kf_domain_encrypt(back, CHECK_TEXT, sizeof CHECK_TEXT, &sent, err);
+    if (!rv && (CRYPTO_memcmp(back->check, domain->check, KF_CHECK_BYTES) != 0 ||
+                kf_domain_decrypt(domain, sent.data, sent.len, &got, NULL) ||
+                got->len != sizeof CHECK_TEXT ||
+                memcmp(got->data, CHECK_TEXT, got->len) != 0))
+        rv = kf_fail(err, KFR_DIFFERS, "", "",
+                     "the token keeps other domain keys than it was given");
+    kf_secret_free(got);
+    kf_writer_clear(&sent);
+    kf_domain_unref(back);
+    return rv;
+}
+
 kf_rv kf_domain_install(struct kf_session *session, const struct kf_domain *domain,
                         struct kf_error *err)
 {
     CK_OBJECT_HANDLE made[PURPOSES];
-    struct kf_domain *back = NULL;
     int count = 0;
     kf_rv rv = KFR_NO_ENGINE;
 
@@ -515,14 +539,10 @@ kf_rv kf_domain_install(struct kf_session *session, const struct kf_domain *doma
         count += !rv;
     }
     if (!rv)
-        rv = kf_domain_find(session, &back, err);
-    if (!rv && CRYPTO_memcmp(back->check, domain->check, KF_CHECK_BYTES) != 0)
-        rv = kf_fail(err, KFR_DIFFERS, "", "",
-                     "the token keeps other domain keys than it was given");
+        rv = compare(session, domain, err);
     if (rv)
         while (count > 0)
             (void)kf_object_destroy(session, made[--count], NULL);
-    kf_domain_unref(back);
     return rv;
 }
 

@@ -487,7 +487,6 @@ static kf_rv read_algorithm(const struct decoding *decoding, struct kf_reader *i
 {
     struct kf_reader algorithm = kf_der_take(in, KF_DER_SEQUENCE), copy = algorithm;
     const unsigned char *oid = algorithm.at;
-    const struct kf_curve *curve;
     size_t len;
     kf_rv rv = KFR_OK;
 
@@ -499,7 +498,8 @@ static kf_rv read_algorithm(const struct decoding *decoding, struct kf_reader *i
         if (len != decoding->type->oid_len || memcmp(oid, decoding->type->oid, len) != 0)
             return damaged(decoding->err, "it is a key of another type");
     } else {
-        curve = kf_curve_of(oid, len);
+        const struct kf_curve *curve = kf_curve_of(oid, len);
+
         if (!curve || !curve->modern)
             return damaged(decoding->err, "it is a key of another type");
         rv = set_curve(decoding, oid, len);
