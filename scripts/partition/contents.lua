@@ -9,42 +9,16 @@ local FLAGS = {
     "verify_recover", "wrap", "unwrap", "derive",
 }
 
--- The words of RFC 7512, 2.3.
-local URI_TYPES = {
-    private_key = "private", public_key = "public", secret_key = "secret-key",
-    certificate = "cert", data = "data",
-}
-
 local function hex(bytes)
     return bytes and (bytes:gsub(".", function(byte)
         return ("%02x"):format(byte:byte())
     end))
 end
 
-local function escaped(text, kept)
-    return (text:gsub(kept, function(byte)
-        return ("%%%02X"):format(byte:byte())
-    end))
-end
-
-local function uri(partition, attributes)
-    local parts = { partition.uri }
-    if attributes.label and attributes.label ~= "" then
-        parts[#parts + 1] = "object=" .. escaped(attributes.label, "[^%w._~-]")
-    end
-    if attributes.id and attributes.id ~= "" then
-        parts[#parts + 1] = "id=" .. escaped(attributes.id, ".")
-    end
-    if URI_TYPES[attributes.class] then
-        parts[#parts + 1] = "type=" .. URI_TYPES[attributes.class]
-    end
-    return table.concat(parts, ";")
-end
-
-local function flags(attributes)
+local function flags(object)
     local set = {}
     for _, flag in ipairs(FLAGS) do
-        if attributes[flag] == true then
+        if object[flag] == true then
             set[#set + 1] = flag
         end
     end
@@ -52,12 +26,11 @@ local function flags(attributes)
 end
 
 local function describe(partition, object)
-    local attributes = object:attributes()
     return {
-        handle = object.handle, class = attributes.class,
-        key_type = attributes.key_type or attributes.certificate_type,
-        label = attributes.label, id = hex(attributes.id), flags = flags(attributes),
-        uri = uri(partition, attributes), trouble = object.trouble,
+        handle = object.handle, class = object.class,
+        key_type = object.key_type or object.certificate_type,
+        label = object.label, id = hex(object.id), flags = flags(object),
+        uri = partition:object_uri(object), trouble = object.trouble,
     }
 end
 

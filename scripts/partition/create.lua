@@ -20,22 +20,24 @@ local QUESTIONS = {
     },
 }
 
-local function is_absent(hsm, label)
-    local existing, err = hsm:partition(label)
-    if not existing then
-        return err.code == "KFR_NOT_FOUND", err
-    end
-    return false, keyferry.error({
+-- A second partition of that name could be told from the first only by its URI.
+local function refuse_existing(ctx, hsm, existing)
+    return ctx:finish({
         code = "KFR_EXISTS",
-        what = ("HSM \"%s\" has a partition \"%s\" already (%s)"):format(hsm.name, label,
-            existing.uri),
-        hint = "take another name, or remove that one with: keyferry partition delete",
+        reason = ("HSM \"%s\" has a partition \"%s\" already (%s)"):format(hsm.name,
+            existing.label, existing.uri),
+        hint = "take another name, or remove that one with 'keyferry partition delete'",
     })
 end
 
 -- The secrets of the new partition by field, in the order of the questions.
-local function ask(ctx)
+local function ask(ctx, hsm)
     local secrets = {}
+    if hsm.authentication and hsm.authentication ~= "password" then
+        ctx:note("This HSM takes no text: passwords and domain are ignored. Please attend to"
+            .. " the PED.")
+        return secrets
+    end
     for _, question in ipairs(QUESTIONS) do
         if question.field ~= "domain" or not ctx.options.defaultdomain then
             local secret, err = ctx:secret({
@@ -51,7 +53,11 @@ local function ask(ctx)
     return secrets
 end
 
+-- The domain; nil without an error where the PED sets it.
 local function make_domain(ctx, secrets)
+    if not secrets.password then
+        return nil
+    end
     if ctx.options.defaultdomain then
         ctx:warn("the default domain is known to everybody who has keyferry")
         return keyferry.default_domain()
@@ -59,26 +65,43 @@ local function make_domain(ctx, secrets)
     return keyferry.domain(secrets.domain)
 end
 
+local function report(ctx, hsm, partition, domain)
+    local check = domain and domain:check()
+    ctx:print("Partition \"%s\" (serial %s) created on HSM \"%s\"", partition.label,
+        partition.serial, hsm.name)
+    if check then
+        ctx:print("Cloning domain: %s", check)
+    end
+    ctx:event({
+        event = "partition", status = "created", label = partition.label,
+        serial = partition.serial, uri = partition.uri, hsm = hsm.name,
+        hsm_serial = hsm.serial, domain = check,
+    })
+    return 0
+end
+
 local function run(ctx)
     local options = ctx.options
-    local hsm, absent, secrets, domain, partition, err
+    local hsm, existing, secrets, domain, partition, err
     hsm, err = keyferry.backup_hsm(options.serial)
     if not hsm then
         return nil, err
     end
-    absent, err = is_absent(hsm, options.partition)
-    if not absent then
+    existing, err = hsm:find_partitions(options.partition)
+    if not existing then
         return nil, err
+    elseif existing[1] then
+        return refuse_existing(ctx, hsm, existing[1])
     end
     if options.partition:find("^%d") then
         ctx:warn("the label begins with a digit: some commands take it for a slot number")
     end
-    secrets, err = ask(ctx)
+    secrets, err = ask(ctx, hsm)
     if not secrets then
         return nil, err
     end
     domain, err = make_domain(ctx, secrets)
-    if not domain then
+    if err then
         return nil, err
     end
     partition, err = hsm:create_partition({
@@ -86,19 +109,9 @@ local function run(ctx)
         so_password = secrets.so_password, domain = domain,
     })
     if not partition then
-        domain:close()
         return nil, err
     end
-    ctx:print("Partition \"%s\" (serial %s) created on HSM \"%s\"", partition.label,
-        partition.serial, hsm.name)
-    ctx:print("Cloning domain: %s", domain:check())
-    ctx:event({
-        event = "partition", status = "created", label = partition.label,
-        serial = partition.serial, uri = partition.uri, hsm = hsm.name,
-        hsm_serial = hsm.serial, domain = domain:check(),
-    })
-    domain:close()
-    return 0
+    return report(ctx, hsm, partition, domain)
 end
 
 local function rules(options)

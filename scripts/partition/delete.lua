@@ -22,7 +22,7 @@ local function confirm(ctx, hsm, partition, objects)
     return ctx:confirm({
         ("You are about to remove partition \"%s\" (serial %s)"):format(
             partition.label, partition.serial),
-        ("from HSM \"%s\" (serial %s), with %s."):format(hsm.name, hsm.serial,
+        ("from HSM \"%s\" (serial %s), with %s."):format(hsm.name, hsm.serial or "unknown",
             objects and ("%d object%s"):format(objects, objects == 1 and "" or "s")
                 or "all its objects (how many cannot be told without its password)"),
         "They cannot be had back.",

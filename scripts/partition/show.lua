@@ -96,7 +96,8 @@ local function run(ctx)
     ctx:fields({
         { "Partition", partition.label },
         { "Serial", partition.serial },
-        { "HSM", ("%s (serial %s)"):format(partition.hsm.name, partition.hsm.serial) },
+        { "HSM", ("%s (serial %s)"):format(partition.hsm.name,
+            partition.hsm.serial or "unknown") },
         { "Manufacturer", token.manufacturer },
         { "Model", token.model },
         { "URI", partition.uri },
