@@ -68,7 +68,8 @@ bool kf_crypto_scrypt(const void *text, size_t len, const char *salt,
     uint32_t r = SCRYPT_R, p = SCRYPT_P;
     OSSL_PARAM params[] = {
         OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_PASSWORD, (void *)text, len),
-        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SALT, (void *)salt, strlen(salt)),
+        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SALT, (void *)salt,
+                                          strlen(salt)),
         OSSL_PARAM_construct_uint64(OSSL_KDF_PARAM_SCRYPT_N, &n),
         OSSL_PARAM_construct_uint32(OSSL_KDF_PARAM_SCRYPT_R, &r),
         OSSL_PARAM_construct_uint32(OSSL_KDF_PARAM_SCRYPT_P, &p),
@@ -85,16 +86,19 @@ bool kf_crypto_hkdf(const unsigned char key[KF_CRYPTO_KEY], const char *info,
     char digest[] = "SHA256";
     OSSL_PARAM params[] = {
         OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, digest, 0),
-        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, (void *)key, KF_CRYPTO_KEY),
-        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_INFO, (void *)info, strlen(info)),
+        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, (void *)key,
+                                          KF_CRYPTO_KEY),
+        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_INFO, (void *)info,
+                                          strlen(info)),
         OSSL_PARAM_construct_end(),
     };
 
     return derive("HKDF", params, out);
 }
 
-bool kf_crypto_hmac(const unsigned char key[KF_CRYPTO_KEY], const struct kf_slice *slices,
-                    size_t count, unsigned char out[KF_CRYPTO_HASH])
+bool kf_crypto_hmac(const unsigned char key[KF_CRYPTO_KEY],
+                    const struct kf_slice *slices, size_t count,
+                    unsigned char out[KF_CRYPTO_HASH])
 {
     char digest[] = "SHA256";
     OSSL_PARAM params[] = {
@@ -115,7 +119,8 @@ bool kf_crypto_hmac(const unsigned char key[KF_CRYPTO_KEY], const struct kf_slic
 
 bool kf_crypto_sha256(const void *bytes, size_t len, unsigned char out[KF_CRYPTO_HASH])
 {
-    return settled(ready() && EVP_Digest(bytes, len, out, NULL, fetched.sha256, NULL) > 0);
+    return settled(ready() &&
+                   EVP_Digest(bytes, len, out, NULL, fetched.sha256, NULL) > 0);
 }
 
 bool kf_crypto_random(unsigned char *out, size_t len)
@@ -136,8 +141,9 @@ bool kf_crypto_cbc(bool encrypt, const unsigned char key[KF_CRYPTO_KEY],
     int update = 0, final = 0;
     bool ok = context && len <= LENGTH_MAX &&
               EVP_CipherInit_ex2(context, fetched.cbc, key, iv, encrypt, NULL) > 0 &&
-              EVP_CipherUpdate(context, out, &update, in, (int)len) > 0 && update >= 0 &&
-              EVP_CipherFinal_ex(context, out + update, &final) > 0 && final >= 0;
+              EVP_CipherUpdate(context, out, &update, in, (int)len) > 0 &&
+              update >= 0 && EVP_CipherFinal_ex(context, out + update, &final) > 0 &&
+              final >= 0;
 
     *out_len = ok ? (size_t)update + (size_t)final : 0;
     EVP_CIPHER_CTX_free(context);

@@ -25,8 +25,9 @@ bool kf_crypto_scrypt(const void *text, size_t len, const char *salt,
 bool kf_crypto_hkdf(const unsigned char key[KF_CRYPTO_KEY], const char *info,
                     unsigned char out[KF_CRYPTO_KEY]);
 /* HMAC-SHA256 (RFC 2104) over the slices one after another. */
-bool kf_crypto_hmac(const unsigned char key[KF_CRYPTO_KEY], const struct kf_slice *slices,
-                    size_t count, unsigned char out[KF_CRYPTO_HASH]);
+bool kf_crypto_hmac(const unsigned char key[KF_CRYPTO_KEY],
+                    const struct kf_slice *slices, size_t count,
+                    unsigned char out[KF_CRYPTO_HASH]);
 bool kf_crypto_sha256(const void *bytes, size_t len, unsigned char out[KF_CRYPTO_HASH]);
 bool kf_crypto_random(unsigned char *out, size_t len);
 

@@ -11,8 +11,8 @@
 #define OID(text) text, sizeof text - 1
 
 /* The first row of a name is the curve, others are more names of it. SEC 2, RFC 8410;
- * the long identifiers of the 25519 curves are those of GnuPG and cryptlib, which PKCS#11
- * implementations used before RFC 8410. */
+ * the long identifiers of the 25519 curves are those of GnuPG and cryptlib, which
+ * PKCS#11 implementations used before RFC 8410. */
 static const struct kf_curve curves[] = {
     { "secp256r1", OID("\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07"), 32, false },
     { "secp384r1", OID("\x06\x05\x2b\x81\x04\x00\x22"), 48, false },

@@ -18,11 +18,11 @@ struct kf_curve {
     bool modern;  /* RFC 8410: no parameters, keys are strings and not numbers */
 };
 
-/* One row for each curve, so that the same curve gives the same pointer. NULL: not listed. */
+/* The same curve gives the same pointer. NULL: not listed. */
 const struct kf_curve *kf_curve_of(const void *params, size_t len);
 /* Both name the same curve: listed ones by row, others by their bytes. */
 bool kf_curve_same(const void *a, size_t a_len, const void *b, size_t b_len);
-/* The length of a private key on a curve that is listed or that OpenSSL knows; 0: none. */
+/* Bytes of a private key on a curve that is listed or that OpenSSL knows; 0: none. */
 size_t kf_curve_bytes(const void *params, size_t len);
 
 #endif

@@ -3,8 +3,8 @@
  *
  * Written here and not left to OpenSSL's key types because those keep copies of the
  * numbers outside the secure heap, and will not build a key from some of its numbers.
- * Reading takes BER with definite lengths (PKCS#11 v2.40, 2.1 says BER of PrivateKeyInfo),
- * writing gives DER.
+ * Reading takes BER with definite lengths (PKCS#11 v2.40, 2.1 says BER of
+ * PrivateKeyInfo), writing gives DER.
  */
 #ifndef KF_CLONE_DER_H
 #define KF_CLONE_DER_H
@@ -14,8 +14,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { KF_DER_INTEGER = 0x02, KF_DER_OCTETS = 0x04, KF_DER_OID = 0x06, KF_DER_TEXT = 0x13,
-       KF_DER_SEQUENCE = 0x30 };
+enum {
+    KF_DER_INTEGER = 0x02,
+    KF_DER_OCTETS = 0x04,
+    KF_DER_OID = 0x06,
+    KF_DER_TEXT = 0x13,
+    KF_DER_SEQUENCE = 0x30
+};
 
 /* The content of the next element, which must have that tag; else `in` is bad and the
  * result empty and bad. */

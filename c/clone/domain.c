@@ -62,7 +62,8 @@ static kf_rv no_memory(struct kf_error *err)
 
 static kf_rv crypto_failed(struct kf_error *err, const char *call)
 {
-    return kf_fail(err, KFR_CRYPTO, call, "", "OpenSSL refused an operation of the domain");
+    return kf_fail(err, KFR_CRYPTO, call, "",
+                   "OpenSSL refused an operation of the domain");
 }
 
 /* Session objects */
@@ -144,8 +145,8 @@ const uint8_t *kf_domain_check(const struct kf_domain *domain)
 }
 
 /* The check value, by whichever hand holds the mac key. */
-static kf_rv compute_check(const struct kf_domain *domain, uint8_t check[KF_CHECK_BYTES],
-                           struct kf_error *err)
+static kf_rv compute_check(const struct kf_domain *domain,
+                           uint8_t check[KF_CHECK_BYTES], struct kf_error *err)
 {
     const struct kf_slice text = { CHECK_TEXT, sizeof CHECK_TEXT - 1 };
     uint8_t mac[KF_MAC_BYTES];
@@ -222,8 +223,9 @@ kf_rv kf_domain_from_keys(const struct kf_secret *wrap, const struct kf_secret *
     *out = NULL;
     for (int i = 0; i < PURPOSES; i++)
         if (keys[i]->len != KF_DOMAIN_KEY_BYTES)
-            return kf_fail(err, KFR_DAMAGED, "", "", "a domain key has %zu bytes, not %d",
-                           keys[i]->len, KF_DOMAIN_KEY_BYTES);
+            return kf_fail(err, KFR_DAMAGED, "", "",
+                           "a domain key has %zu bytes, not %d", keys[i]->len,
+                           KF_DOMAIN_KEY_BYTES);
     domain = domain_new();
     if (!domain) {
         rv = no_memory(err);
@@ -324,11 +326,13 @@ bool kf_domain_is_key(const struct kf_attributes *object, uint8_t check[KF_CHECK
 
 /* In a token */
 
-static const char REMAKE[] = "the partition's domain cannot be used; make the partition anew";
+static const char REMAKE[] =
+    "the partition's domain cannot be used; make the partition anew";
 
 /* Files one candidate under its purpose. */
 static kf_rv take_key(struct kf_session *session, CK_OBJECT_HANDLE handle,
-                      struct kf_domain *domain, bool found[PURPOSES], struct kf_error *err)
+                      struct kf_domain *domain, bool found[PURPOSES],
+                      struct kf_error *err)
 {
     struct kf_attributes *object = kf_attributes_new(false);
     const unsigned char *id;
@@ -413,12 +417,12 @@ static kf_rv prove(const struct kf_domain *domain, const bool found[PURPOSES],
                        "the partition has no cloning domain");
     if (count != PURPOSES)
         return kf_fail(err, KFR_DAMAGED, "", REMAKE,
-                       "the partition has %d of the %d keys of its cloning domain", count,
-                       PURPOSES);
+                       "the partition has %d of the %d keys of its cloning domain",
+                       count, PURPOSES);
     rv = compute_check(domain, check, err);
     if (!rv && CRYPTO_memcmp(check, domain->check, sizeof check) != 0)
         rv = kf_fail(err, KFR_DAMAGED, "", REMAKE,
-                     "the partition's domain has another check value than its keys say");
+                     "the keys of the partition's domain name another check value");
     return rv;
 }
 
@@ -452,10 +456,10 @@ done:
     return rv;
 }
 
-/* CKA_MODIFIABLE false is asked for, and done without where the token will not have it. */
+/* CKA_MODIFIABLE false is asked for, and done without where the token refuses it. */
 static kf_rv create_key(struct kf_session *session, const struct kf_domain *domain,
-                        enum kf_domain_purpose purpose, bool token, CK_OBJECT_HANDLE *out,
-                        struct kf_error *err)
+                        enum kf_domain_purpose purpose, bool token,
+                        CK_OBJECT_HANDLE *out, struct kf_error *err)
 {
     struct kf_attributes *look = kf_domain_key_attributes(domain->check, purpose);
     struct kf_attributes *set = kf_attributes_new(true);
@@ -464,8 +468,8 @@ static kf_rv create_key(struct kf_session *session, const struct kf_domain *doma
     kf_rv rv = KFR_MEMORY;
 
     for (size_t i = 0; ok && i < look->count; i++)
-        ok = kf_attributes_set(set, look->at[i].type, look->at[i].kind, look->at[i].value,
-                               look->at[i].len);
+        ok = kf_attributes_set(set, look->at[i].type, look->at[i].kind,
+                               look->at[i].value, look->at[i].len);
     if (!ok || !kf_attributes_set(set, CKA_VALUE, KF_BYTES, key->data, key->len) ||
         !kf_attributes_set_bool(set, CKA_TOKEN, token)) {
         rv = no_memory(err);
@@ -493,13 +497,14 @@ static kf_rv refuse_second(struct kf_session *session, struct kf_error *err)
     if (rv == KFR_NOT_FOUND)
         return KFR_OK;
     if (!rv)
-        return kf_fail(err, KFR_EXISTS, "", "", "the partition has a cloning domain already");
+        return kf_fail(err, KFR_EXISTS, "", "",
+                       "the partition has a cloning domain already");
     return rv;
 }
 
 /* The token's domain is the host's: same check value, so the same mac key, and what the
- * token encrypts the host decrypts. (The wrap key is proved with the format of C_WrapKey,
- * which not every module shares.) */
+ * token encrypts the host decrypts. (The wrap key is proved with the format of
+ * C_WrapKey, which not every module shares.) */
 static kf_rv compare(struct kf_session *session, const struct kf_domain *domain,
                      struct kf_error *err)
 {
@@ -534,8 +539,8 @@ kf_rv kf_domain_install(struct kf_session *session, const struct kf_domain *doma
                        "a domain that lives in a token cannot be put into another");
     rv = refuse_second(session, err);
     while (!rv && count < PURPOSES) {
-        rv = create_key(session, domain, (enum kf_domain_purpose)count, true, &made[count],
-                        err);
+        rv = create_key(session, domain, (enum kf_domain_purpose)count, true,
+                        &made[count], err);
         count += !rv;
     }
     if (!rv)
@@ -548,7 +553,8 @@ kf_rv kf_domain_install(struct kf_session *session, const struct kf_domain *doma
 
 /* Wrapping keys of host domains */
 
-static struct attached **attached_to(struct kf_domain *domain, struct kf_session *session)
+static struct attached **attached_to(struct kf_domain *domain,
+                                     struct kf_session *session)
 {
     struct attached **at = &domain->attached;
 
@@ -631,7 +637,8 @@ static kf_rv token_failed(struct kf_error *err, CK_RV rv, const char *call)
         rv == CKR_CRYPTOKI_NOT_INITIALIZED || rv == KFR_CLOSED)
         return kf_fail(err, KFR_CLOSED, call, "",
                        "the session that the domain lives in has been closed");
-    return kf_module_fail(err, rv, call, "the partition's domain key could not be used");
+    return kf_module_fail(err, rv, call,
+                          "the partition's domain key could not be used");
 }
 
 static kf_rv token_mac(const struct kf_domain *domain, const struct kf_slice *slices,
@@ -657,8 +664,9 @@ static kf_rv token_mac(const struct kf_domain *domain, const struct kf_slice *sl
 }
 
 static kf_rv token_cbc(const struct kf_domain *domain, bool encrypt,
-                       const unsigned char iv[KF_CRYPTO_BLOCK], const void *in, size_t len,
-                       unsigned char *out, size_t *out_len, struct kf_error *err)
+                       const unsigned char iv[KF_CRYPTO_BLOCK], const void *in,
+                       size_t len, unsigned char *out, size_t *out_len,
+                       struct kf_error *err)
 {
     unsigned char parameter[KF_CRYPTO_BLOCK];
     CK_MECHANISM mechanism = { CKM_AES_CBC_PAD, parameter, sizeof parameter };
@@ -668,8 +676,9 @@ static kf_rv token_cbc(const struct kf_domain *domain, bool encrypt,
 
     memcpy(parameter, iv, sizeof parameter);
     *out_len = 0;
-    rv = encrypt ? KF_CALL(domain->module, C_EncryptInit, domain->session, &mechanism, key)
-                 : KF_CALL(domain->module, C_DecryptInit, domain->session, &mechanism, key);
+    rv = encrypt
+             ? KF_CALL(domain->module, C_EncryptInit, domain->session, &mechanism, key)
+             : KF_CALL(domain->module, C_DecryptInit, domain->session, &mechanism, key);
     if (rv)
         return token_failed(err, rv, encrypt ? "C_EncryptInit" : "C_DecryptInit");
     rv = encrypt ? KF_CALL(domain->module, C_Encrypt, domain->session, (CK_BYTE_PTR)in,
@@ -726,10 +735,11 @@ kf_rv kf_domain_encrypt(const struct kf_domain *domain, const void *plain, size_
     if (!kf_crypto_random(iv, KF_CRYPTO_BLOCK))
         rv = crypto_failed(err, "RAND_bytes");
     else
-        rv = cbc(domain, true, iv, never_null(plain), len, iv + KF_CRYPTO_BLOCK, &got, err);
+        rv = cbc(domain, true, iv, never_null(plain), len, iv + KF_CRYPTO_BLOCK, &got,
+                 err);
     if (!rv && got != len - len % KF_CRYPTO_BLOCK + KF_CRYPTO_BLOCK)
-        rv = kf_fail(err, KFR_CRYPTO, "", "", "the token gave %zu bytes for %zu encrypted",
-                     got, len);
+        rv = kf_fail(err, KFR_CRYPTO, "", "",
+                     "the token gave %zu bytes for %zu encrypted", got, len);
     out->len = rv ? before : before + KF_CRYPTO_BLOCK + got;
     return rv;
 }
@@ -744,13 +754,14 @@ kf_rv kf_domain_decrypt(const struct kf_domain *domain, const void *bytes, size_
 
     *out = NULL;
     if (len < 2 * KF_CRYPTO_BLOCK || len % KF_CRYPTO_BLOCK != 0)
-        return kf_fail(err, KFR_DAMAGED, "", "", "an encrypted part has %zu bytes", len);
+        return kf_fail(err, KFR_DAMAGED, "", "", "an encrypted part has %zu bytes",
+                       len);
     len -= KF_CRYPTO_BLOCK;
     plain = kf_secret_new(kf_crypto_cbc_room(len));
     if (!plain)
         return no_memory(err);
     rv = cbc(domain, false, iv, iv + KF_CRYPTO_BLOCK, len, plain->data, &got, err);
-    if (rv == KFR_CRYPTO) /* the mac vouched for it, so whoever sealed it padded wrong */
+    if (rv == KFR_CRYPTO) /* the mac vouched for it: it was sealed wrong */
         rv = kf_fail(err, KFR_DAMAGED, "", "", "an encrypted part does not decrypt");
     if (rv) {
         kf_secret_free(plain);
@@ -769,8 +780,8 @@ static kf_rv needs_host(const struct kf_domain *domain, struct kf_error *err)
                    "the keys of this domain do not leave their token");
 }
 
-kf_rv kf_domain_wrap_bytes(const struct kf_domain *domain, const void *plain, size_t len,
-                           struct kf_writer *out, struct kf_error *err)
+kf_rv kf_domain_wrap_bytes(const struct kf_domain *domain, const void *plain,
+                           size_t len, struct kf_writer *out, struct kf_error *err)
 {
     size_t before = out->len, got = 0;
     unsigned char *room = NULL;
@@ -779,18 +790,20 @@ kf_rv kf_domain_wrap_bytes(const struct kf_domain *domain, const void *plain, si
     if (rv)
         return rv;
     if (len == 0) /* RFC 5649 wraps one byte and more */
-        return kf_fail(err, KFR_ARGUMENT, "", "", "a key without bytes cannot be wrapped");
+        return kf_fail(err, KFR_ARGUMENT, "", "",
+                       "a key without bytes cannot be wrapped");
     room = kf_write_room(out, kf_crypto_wrap_room(len));
     if (!room)
         return no_memory(err);
-    if (!kf_crypto_wrap(true, domain->keys[KF_DOMAIN_WRAP]->data, plain, len, room, &got))
+    if (!kf_crypto_wrap(true, domain->keys[KF_DOMAIN_WRAP]->data, plain, len, room,
+                        &got))
         rv = crypto_failed(err, "AES-256-ECB");
     out->len = rv ? before : before + got;
     return rv;
 }
 
-kf_rv kf_domain_unwrap_bytes(const struct kf_domain *domain, const void *bytes, size_t len,
-                             struct kf_secret **out, struct kf_error *err)
+kf_rv kf_domain_unwrap_bytes(const struct kf_domain *domain, const void *bytes,
+                             size_t len, struct kf_secret **out, struct kf_error *err)
 {
     struct kf_secret *plain = NULL;
     size_t got = 0;
@@ -804,8 +817,8 @@ kf_rv kf_domain_unwrap_bytes(const struct kf_domain *domain, const void *bytes, 
     plain = kf_secret_new(kf_crypto_wrap_room(len));
     if (!plain)
         return no_memory(err);
-    if (!kf_crypto_wrap(false, domain->keys[KF_DOMAIN_WRAP]->data, bytes, len, plain->data,
-                        &got)) {
+    if (!kf_crypto_wrap(false, domain->keys[KF_DOMAIN_WRAP]->data, bytes, len,
+                        plain->data, &got)) {
         kf_secret_free(plain);
         return kf_fail(err, KFR_DAMAGED, "", "",
                        "a wrapped key does not unwrap under this domain");

@@ -43,10 +43,10 @@ void kf_domain_unref(struct kf_domain *domain); /* NULL is fine; the last one wi
 bool kf_domain_is_host(const struct kf_domain *domain);
 const uint8_t *kf_domain_check(const struct kf_domain *domain); /* KF_CHECK_BYTES */
 
-/* The domain that lives in the token of a logged-in session. KFR_NOT_FOUND: it has none;
- * KFR_AMBIGUOUS, KFR_DAMAGED: it has something that cannot be one. The domain keeps the
- * session's handles, not the session: it answers KFR_CLOSED after that is closed.
- * KFR_NEWER_VERSION: a domain that a later keyferry put there. */
+/* The domain that lives in the token of a logged-in session. KFR_NOT_FOUND: it has
+ * none; KFR_AMBIGUOUS, KFR_DAMAGED: it has something that cannot be one. The domain
+ * keeps the session's handles, not the session: it answers KFR_CLOSED after that is
+ * closed. KFR_NEWER_VERSION: a domain that a later keyferry put there. */
 kf_rv kf_domain_find(struct kf_session *session, struct kf_domain **out,
                      struct kf_error *err);
 /* Puts a host domain into the token: three private, sensitive, non-extractable secret
@@ -54,11 +54,12 @@ kf_rv kf_domain_find(struct kf_session *session, struct kf_domain **out,
 kf_rv kf_domain_install(struct kf_session *session, const struct kf_domain *domain,
                         struct kf_error *err);
 
-/* Whether an object is one of the keys that kf_domain_install makes: by class, label and
- * an id that holds purpose and check value (26 bytes: "keyferry", version 1, 'W' 'E' or
- * 'M', check value). check may be NULL. Whoever hides such objects from a listing
- * first makes sure that the token's domain really has that check value. */
-bool kf_domain_is_key(const struct kf_attributes *object, uint8_t check[KF_CHECK_BYTES]);
+/* Whether an object is one of the keys that kf_domain_install makes: by class, label
+ * and an id that holds purpose and check value (26 bytes: "keyferry", version 1, 'W'
+ * 'E' or 'M', check value). check may be NULL. Whoever hides such objects from a
+ * listing first makes sure that the token's domain really has that check value. */
+bool kf_domain_is_key(const struct kf_attributes *object,
+                      uint8_t check[KF_CHECK_BYTES]);
 enum kf_domain_purpose { KF_DOMAIN_WRAP, KF_DOMAIN_ENCRYPT, KF_DOMAIN_MAC };
 /* The attributes (without CKA_VALUE) of the domain key of that purpose. */
 struct kf_attributes *kf_domain_key_attributes(const uint8_t check[KF_CHECK_BYTES],
@@ -87,9 +88,9 @@ kf_rv kf_domain_decrypt(const struct kf_domain *domain, const void *bytes, size_
 /* RFC 5649 (AES-256) under the wrap key, in this process: host domains only
  * (KFR_NO_ENGINE for a token domain). Unwrapping what was wrapped under another key or
  * changed is KFR_DAMAGED. */
-kf_rv kf_domain_wrap_bytes(const struct kf_domain *domain, const void *plain, size_t len,
-                           struct kf_writer *out, struct kf_error *err);
-kf_rv kf_domain_unwrap_bytes(const struct kf_domain *domain, const void *bytes, size_t len,
-                             struct kf_secret **out, struct kf_error *err);
+kf_rv kf_domain_wrap_bytes(const struct kf_domain *domain, const void *plain,
+                           size_t len, struct kf_writer *out, struct kf_error *err);
+kf_rv kf_domain_unwrap_bytes(const struct kf_domain *domain, const void *bytes,
+                             size_t len, struct kf_secret **out, struct kf_error *err);
 
 #endif

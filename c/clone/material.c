@@ -10,7 +10,8 @@
 #define KF_CKK_EC_EDWARDS 0x40UL   /* PKCS#11 v3.0; the header of p11-kit ends before */
 #define KF_CKK_EC_MONTGOMERY 0x41UL
 
-enum { BLOCK = 8, TRAILING_MAX = 15 }; /* a block of AES less one, however it was wrapped */
+/* Bytes after a body: a block of AES less one, however it was wrapped. */
+enum { BLOCK = 8, TRAILING_MAX = 15 };
 
 static kf_rv no_memory(struct kf_error *err)
 {
@@ -19,12 +20,14 @@ static kf_rv no_memory(struct kf_error *err)
 
 static kf_rv damaged(struct kf_error *err, const char *what)
 {
-    return kf_fail(err, KFR_DAMAGED, "", "", "the body of the key is damaged: %s", what);
+    return kf_fail(err, KFR_DAMAGED, "", "", "the body of the key is damaged: %s",
+                   what);
 }
 
 /* A value that says something, from the key set or the open one. */
 static const struct kf_attribute *value_of(const struct kf_attributes *open,
-                                           const struct kf_attributes *key, uint64_t type)
+                                           const struct kf_attributes *key,
+                                           uint64_t type)
 {
     const struct kf_attribute *found = key ? kf_attributes_get(key, type) : NULL;
 
@@ -76,7 +79,8 @@ struct key_type {
 static kf_rv write_numbers(const struct encoding *encoding, const uint64_t *types)
 {
     for (; *types; types++) {
-        const struct kf_attribute *number = value_of(encoding->open, encoding->key, *types);
+        const struct kf_attribute *number =
+            value_of(encoding->open, encoding->key, *types);
 
         if (!number)
             return missing(encoding->err, *types);
@@ -236,7 +240,8 @@ static kf_rv write_curve(const struct encoding *encoding)
 {
     const struct kf_attribute *params =
         value_of(encoding->open, encoding->key, CKA_EC_PARAMS);
-    const struct kf_curve *curve = params ? kf_curve_of(params->value, params->len) : NULL;
+    const struct kf_curve *curve =
+        params ? kf_curve_of(params->value, params->len) : NULL;
 
     if (!params)
         return missing(encoding->err, CKA_EC_PARAMS);
@@ -254,7 +259,8 @@ static kf_rv write_ec(const struct encoding *encoding)
 {
     const struct kf_attribute *params =
         value_of(encoding->open, encoding->key, CKA_EC_PARAMS);
-    const struct kf_attribute *number = value_of(encoding->open, encoding->key, CKA_VALUE);
+    const struct kf_attribute *number =
+        value_of(encoding->open, encoding->key, CKA_VALUE);
     size_t bytes, len, start = encoding->out->len, octets;
     const unsigned char *at;
 
@@ -318,7 +324,7 @@ static kf_rv read_ec(const struct decoding *decoding, struct kf_reader *in)
     return set_number(decoding, CKA_VALUE, &octets);
 }
 
-/* Ed25519, X25519 and their likes (RFC 8410): no parameters; OCTET STRING of the seed. */
+/* Ed25519, X25519 and the like (RFC 8410): no parameters; OCTET STRING of the seed. */
 
 static kf_rv write_nothing(const struct encoding *encoding)
 {
@@ -330,7 +336,8 @@ static kf_rv write_seed(const struct encoding *encoding)
 {
     const struct kf_attribute *params =
         value_of(encoding->open, encoding->key, CKA_EC_PARAMS);
-    const struct kf_attribute *seed = value_of(encoding->open, encoding->key, CKA_VALUE);
+    const struct kf_attribute *seed =
+        value_of(encoding->open, encoding->key, CKA_VALUE);
     size_t start = encoding->out->len;
 
     if (!params || !seed)
@@ -361,8 +368,8 @@ static kf_rv read_seed(const struct decoding *decoding, struct kf_reader *in)
 }
 
 #define OID(text) .oid = text, .oid_len = sizeof text - 1
-#define MODERN                                                                             \
-    .write_parameters = write_nothing, .write_key = write_seed,                            \
+#define MODERN                                                                      \
+    .write_parameters = write_nothing, .write_key = write_seed,                     \
     .read_parameters = read_nothing, .read_key = read_seed
 
 static const struct key_type key_types[] = {
@@ -392,7 +399,8 @@ static const struct key_type key_types[] = {
 
 static const struct key_type *type_of(const struct kf_attributes *open)
 {
-    uint64_t key_type = kf_attributes_ulong(open, CKA_KEY_TYPE, CK_UNAVAILABLE_INFORMATION);
+    uint64_t key_type =
+        kf_attributes_ulong(open, CKA_KEY_TYPE, CK_UNAVAILABLE_INFORMATION);
 
     for (size_t i = 0; i < sizeof key_types / sizeof *key_types; i++)
         if (key_types[i].key_type == key_type)
@@ -410,14 +418,15 @@ static kf_rv no_such_body(const struct kf_attributes *open, struct kf_error *err
                    kf_name_text(KF_CKK, type, name, sizeof name));
 }
 
-/* PrivateKeyInfo (RFC 5208, 5): version 0, AlgorithmIdentifier, OCTET STRING of the key. */
+/* PrivateKeyInfo (RFC 5208, 5): version 0, algorithm, OCTET STRING of the key. */
 
 static kf_rv write_algorithm(const struct encoding *encoding)
 {
     size_t start = encoding->out->len;
     const struct kf_attribute *params =
         value_of(encoding->open, encoding->key, CKA_EC_PARAMS);
-    const struct kf_curve *curve = params ? kf_curve_of(params->value, params->len) : NULL;
+    const struct kf_curve *curve =
+        params ? kf_curve_of(params->value, params->len) : NULL;
     kf_rv rv = KFR_OK;
 
     if (encoding->type->oid)
@@ -448,8 +457,9 @@ static kf_rv write_private(const struct encoding *encoding)
     return rv;
 }
 
-static kf_rv private_body(const struct kf_attributes *open, const struct kf_attributes *key,
-                          struct kf_secret **out, struct kf_error *err)
+static kf_rv private_body(const struct kf_attributes *open,
+                          const struct kf_attributes *key, struct kf_secret **out,
+                          struct kf_error *err)
 {
     struct kf_writer writer = kf_writer_secret();
     struct encoding encoding = { type_of(open), open, key, &writer, err };
@@ -464,8 +474,9 @@ static kf_rv private_body(const struct kf_attributes *open, const struct kf_attr
     return rv;
 }
 
-kf_rv kf_material_body(const struct kf_attributes *open, const struct kf_attributes *key,
-                       struct kf_secret **out, struct kf_error *err)
+kf_rv kf_material_body(const struct kf_attributes *open,
+                       const struct kf_attributes *key, struct kf_secret **out,
+                       struct kf_error *err)
 {
     uint64_t class = kf_attributes_ulong(open, CKA_CLASS, CK_UNAVAILABLE_INFORMATION);
     const struct kf_attribute *value = value_of(open, key, CKA_VALUE);
@@ -495,7 +506,8 @@ static kf_rv read_algorithm(const struct decoding *decoding, struct kf_reader *i
         return damaged(decoding->err, "its algorithm cannot be read");
     len = copy.left - algorithm.left;
     if (decoding->type->oid) {
-        if (len != decoding->type->oid_len || memcmp(oid, decoding->type->oid, len) != 0)
+        if (len != decoding->type->oid_len ||
+            memcmp(oid, decoding->type->oid, len) != 0)
             return damaged(decoding->err, "it is a key of another type");
     } else {
         const struct kf_curve *curve = kf_curve_of(oid, len);
@@ -589,8 +601,9 @@ static kf_rv read_secret(const struct decoding *decoding, const unsigned char *b
     return KFR_OK;
 }
 
-kf_rv kf_material_attributes(const struct kf_attributes *open, const void *body, size_t len,
-                             struct kf_attributes **out, struct kf_error *err)
+kf_rv kf_material_attributes(const struct kf_attributes *open, const void *body,
+                             size_t len, struct kf_attributes **out,
+                             struct kf_error *err)
 {
     uint64_t class = kf_attributes_ulong(open, CKA_CLASS, CK_UNAVAILABLE_INFORMATION);
     struct decoding decoding = { type_of(open), open, NULL, err };
@@ -628,7 +641,12 @@ enum shape {
 enum { PARTS_MAX = 4 };
 #define ANY UINT64_MAX
 
-/* c/README.md shows this table, and sealed digests depend on it: rows are only added at the end. */
+#define PQG { CKA_PRIME, NUMBER }, { CKA_SUBPRIME, NUMBER }, { CKA_BASE, NUMBER }
+#define PG { CKA_PRIME, NUMBER }, { CKA_BASE, NUMBER }
+#define ON_CURVE { CKA_EC_PARAMS, CURVE }
+#define NE { CKA_MODULUS, NUMBER }, { CKA_PUBLIC_EXPONENT, NUMBER }
+
+/* c/README.md shows this table. Only ever add rows, at the end of those of a class. */
 static const struct digest_row {
     uint64_t class, key_type;
     struct {
@@ -637,42 +655,38 @@ static const struct digest_row {
     } parts[PARTS_MAX + 1];
 } digest_rows[] = {
     { CKO_SECRET_KEY, ANY, { { CKA_VALUE, BYTES } } },
-    { CKO_PRIVATE_KEY, CKK_RSA, { { CKA_MODULUS, NUMBER },
-                                  { CKA_PUBLIC_EXPONENT, NUMBER } } },
-    { CKO_PRIVATE_KEY, CKK_DSA, { { CKA_PRIME, NUMBER }, { CKA_SUBPRIME, NUMBER },
-                                  { CKA_BASE, NUMBER }, { CKA_VALUE, NUMBER } } },
-    { CKO_PRIVATE_KEY, CKK_DH, { { CKA_PRIME, NUMBER }, { CKA_BASE, NUMBER },
-                                 { CKA_VALUE, NUMBER } } },
-    { CKO_PRIVATE_KEY, CKK_EC, { { CKA_EC_PARAMS, CURVE }, { CKA_VALUE, NUMBER } } },
-    { CKO_PRIVATE_KEY, KF_CKK_EC_EDWARDS, { { CKA_EC_PARAMS, CURVE }, { CKA_VALUE, BYTES } } },
-    { CKO_PRIVATE_KEY, KF_CKK_EC_MONTGOMERY, { { CKA_EC_PARAMS, CURVE },
-                                               { CKA_VALUE, BYTES } } },
-    { CKO_PUBLIC_KEY, CKK_RSA, { { CKA_MODULUS, NUMBER }, { CKA_PUBLIC_EXPONENT, NUMBER } } },
-    { CKO_PUBLIC_KEY, CKK_DSA, { { CKA_PRIME, NUMBER }, { CKA_SUBPRIME, NUMBER },
-                                 { CKA_BASE, NUMBER }, { CKA_VALUE, NUMBER } } },
-    { CKO_PUBLIC_KEY, CKK_DH, { { CKA_PRIME, NUMBER }, { CKA_BASE, NUMBER },
-                                { CKA_VALUE, NUMBER } } },
-    { CKO_PUBLIC_KEY, CKK_EC, { { CKA_EC_PARAMS, CURVE }, { CKA_EC_POINT, POINT } } },
-    { CKO_PUBLIC_KEY, KF_CKK_EC_EDWARDS, { { CKA_EC_PARAMS, CURVE }, { CKA_EC_POINT, POINT } } },
-    { CKO_PUBLIC_KEY, KF_CKK_EC_MONTGOMERY, { { CKA_EC_PARAMS, CURVE },
-                                              { CKA_EC_POINT, POINT } } },
-    { CKO_DOMAIN_PARAMETERS, CKK_DSA, { { CKA_PRIME, NUMBER }, { CKA_SUBPRIME, NUMBER },
-                                        { CKA_BASE, NUMBER } } },
-    { CKO_DOMAIN_PARAMETERS, CKK_DH, { { CKA_PRIME, NUMBER }, { CKA_BASE, NUMBER } } },
+    { CKO_PRIVATE_KEY, CKK_RSA, { NE } },
+    { CKO_PRIVATE_KEY, CKK_DSA, { PQG, { CKA_VALUE, NUMBER } } },
+    { CKO_PRIVATE_KEY, CKK_DH, { PG, { CKA_VALUE, NUMBER } } },
+    { CKO_PRIVATE_KEY, CKK_EC, { ON_CURVE, { CKA_VALUE, NUMBER } } },
+    { CKO_PRIVATE_KEY, KF_CKK_EC_EDWARDS, { ON_CURVE, { CKA_VALUE, BYTES } } },
+    { CKO_PRIVATE_KEY, KF_CKK_EC_MONTGOMERY, { ON_CURVE, { CKA_VALUE, BYTES } } },
+    { CKO_PUBLIC_KEY, CKK_RSA, { NE } },
+    { CKO_PUBLIC_KEY, CKK_DSA, { PQG, { CKA_VALUE, NUMBER } } },
+    { CKO_PUBLIC_KEY, CKK_DH, { PG, { CKA_VALUE, NUMBER } } },
+    { CKO_PUBLIC_KEY, CKK_EC, { ON_CURVE, { CKA_EC_POINT, POINT } } },
+    { CKO_PUBLIC_KEY, KF_CKK_EC_EDWARDS, { ON_CURVE, { CKA_EC_POINT, POINT } } },
+    { CKO_PUBLIC_KEY, KF_CKK_EC_MONTGOMERY, { ON_CURVE, { CKA_EC_POINT, POINT } } },
+    { CKO_DOMAIN_PARAMETERS, CKK_DSA, { PQG } },
+    { CKO_DOMAIN_PARAMETERS, CKK_DH, { PG } },
     { CKO_CERTIFICATE, ANY, { { CKA_VALUE, BYTES } } },
     { CKO_CERTIFICATE, ANY, { { CKA_URL, BYTES } } }, /* one that is elsewhere */
-    { CKO_DATA, ANY, { { CKA_VALUE, BLOB }, { CKA_APPLICATION, OPTIONAL },
-                       { CKA_OBJECT_ID, OPTIONAL } } },
+    { CKO_DATA,
+      ANY,
+      { { CKA_VALUE, BLOB },
+        { CKA_APPLICATION, OPTIONAL },
+        { CKA_OBJECT_ID, OPTIONAL } } },
 };
 
 static const char DIGEST_PREFIX[] = "keyferry material 1"; /* its NUL is part of it */
 
-/* PKCS#11 wants a point inside an OCTET STRING, and modules give it bare. A bare one can
- * look wrapped; the length that the curve asks for settles it. */
+/* PKCS#11 wants a point inside an OCTET STRING, and modules give it bare. A bare one
+ * can look wrapped; the length that the curve asks for settles it. */
 static void unwrap_point(const struct kf_attributes *open, struct kf_reader *point)
 {
     const struct kf_attribute *params = kf_attributes_get(open, CKA_EC_PARAMS);
-    const struct kf_curve *curve = params ? kf_curve_of(params->value, params->len) : NULL;
+    const struct kf_curve *curve =
+        params ? kf_curve_of(params->value, params->len) : NULL;
     struct kf_reader copy = *point, inner = kf_der_take(&copy, KF_DER_OCTETS);
 
     if (!kf_reader_done(&copy))
@@ -683,7 +697,8 @@ static void unwrap_point(const struct kf_attributes *open, struct kf_reader *poi
 }
 
 static const struct kf_attribute *present(const struct kf_attributes *open,
-                                          const struct kf_attributes *key, uint64_t type)
+                                          const struct kf_attributes *key,
+                                          uint64_t type)
 {
     const struct kf_attribute *found = value_of(open, key, type);
 
@@ -733,7 +748,8 @@ static bool write_row(struct kf_writer *out, const struct digest_row *row,
     return true;
 }
 
-kf_rv kf_material_digest(const struct kf_attributes *open, const struct kf_attributes *key,
+kf_rv kf_material_digest(const struct kf_attributes *open,
+                         const struct kf_attributes *key,
                          const struct kf_domain *domain, uint8_t out[KF_MAC_BYTES],
                          struct kf_error *err)
 {

@@ -57,12 +57,13 @@ static void unload(struct rsa *rsa)
 }
 
 /* One round of NIST SP 800-56B, appendix C.1, with a random base: y runs through the
- * square roots below g^(odd * 2^twos) = 1; the gcd of n and y - 1 for a root of 1 that is
- * not 1 or -1 is a factor. 1: rsa->p is set; 0: another base; -1: failed. */
+ * square roots below g^(odd * 2^twos) = 1; the gcd of n and y - 1 for a root of 1 that
+ * is not 1 or -1 is a factor. 1: rsa->p is set; 0: another base; -1: failed. */
 static int try_base(struct rsa *rsa, const BIGNUM *odd, int twos, BIGNUM *x, BIGNUM *y,
                     BIGNUM *n_less_1)
 {
-    if (!BN_priv_rand_range(x, n_less_1) || !BN_mod_exp(y, x, odd, rsa->n, rsa->context))
+    if (!BN_priv_rand_range(x, n_less_1) ||
+        !BN_mod_exp(y, x, odd, rsa->n, rsa->context))
         return -1;
     if (BN_is_zero(y) || BN_is_one(y) || BN_cmp(y, n_less_1) == 0)
         return 0;
@@ -70,7 +71,8 @@ static int try_base(struct rsa *rsa, const BIGNUM *odd, int twos, BIGNUM *x, BIG
         if (!BN_mod_sqr(x, y, rsa->n, rsa->context))
             return -1;
         if (BN_is_one(x))
-            return BN_sub_word(y, 1) && BN_gcd(rsa->p, y, rsa->n, rsa->context) ? 1 : -1;
+            return BN_sub_word(y, 1) && BN_gcd(rsa->p, y, rsa->n, rsa->context) ? 1
+                                                                                : -1;
         if (BN_cmp(x, n_less_1) == 0)
             return 0;
         if (!BN_copy(y, x))
@@ -105,7 +107,8 @@ static bool factor(struct rsa *rsa)
     return ok && found == 1;
 }
 
-/* Two factors, the larger first as everybody writes them, when the key has not got them. */
+/* Two factors, the larger first as everybody writes them, when the key has not got
+ * them. */
 static bool find_primes(struct rsa *rsa)
 {
     BIGNUM *rest = BN_secure_new();
@@ -115,8 +118,9 @@ static bool find_primes(struct rsa *rsa)
         BN_swap(rsa->p, rsa->q);
     if (ok && BN_is_zero(rsa->p))
         ok = factor(rsa);
-    ok = ok && !BN_is_one(rsa->p) && BN_div(rsa->q, rest, rsa->n, rsa->p, rsa->context) &&
-         BN_is_zero(rest) && !BN_is_one(rsa->q);
+    ok = ok && !BN_is_one(rsa->p) &&
+         BN_div(rsa->q, rest, rsa->n, rsa->p, rsa->context) && BN_is_zero(rest) &&
+         !BN_is_one(rsa->q);
     if (ok && BN_cmp(rsa->p, rsa->q) < 0)
         BN_swap(rsa->p, rsa->q);
     BN_clear_free(rest);
@@ -127,8 +131,9 @@ static bool find_crt(struct rsa *rsa)
 {
     BIGNUM *less_1 = BN_secure_new();
     bool ok = less_1 && BN_copy(less_1, rsa->p) && BN_sub_word(less_1, 1) &&
-              BN_mod(rsa->dp, rsa->d, less_1, rsa->context) && BN_copy(less_1, rsa->q) &&
-              BN_sub_word(less_1, 1) && BN_mod(rsa->dq, rsa->d, less_1, rsa->context) &&
+              BN_mod(rsa->dp, rsa->d, less_1, rsa->context) &&
+              BN_copy(less_1, rsa->q) && BN_sub_word(less_1, 1) &&
+              BN_mod(rsa->dq, rsa->d, less_1, rsa->context) &&
               BN_mod_inverse(rsa->inverse, rsa->q, rsa->p, rsa->context);
 
     BN_clear_free(less_1);
@@ -139,7 +144,8 @@ static bool find_crt(struct rsa *rsa)
 static bool is_a_key(struct rsa *rsa)
 {
     BIGNUM *x = BN_secure_new(), *y = BN_secure_new();
-    bool ok = x && y && BN_set_word(x, 2) && BN_mod_exp(y, x, rsa->e, rsa->n, rsa->context) &&
+    bool ok = x && y && BN_set_word(x, 2) &&
+              BN_mod_exp(y, x, rsa->e, rsa->n, rsa->context) &&
               BN_mod_exp(y, y, rsa->d, rsa->n, rsa->context) && BN_cmp(x, y) == 0;
 
     BN_clear_free(x);
@@ -174,7 +180,8 @@ kf_rv kf_rsa_complete(struct kf_attributes *set, struct kf_error *err)
         has(set, CKA_EXPONENT_2) && has(set, CKA_COEFFICIENT))
         return KFR_OK;
     if (!load(&rsa, set)) {
-        rv = kf_fail(err, KFR_MEMORY, "", "", "no memory for the numbers of an RSA key");
+        rv =
+            kf_fail(err, KFR_MEMORY, "", "", "no memory for the numbers of an RSA key");
         goto done;
     }
     if (BN_num_bits(rsa.n) < 16 || BN_is_zero(rsa.e) || BN_is_zero(rsa.d) ||
@@ -190,7 +197,8 @@ kf_rv kf_rsa_complete(struct kf_attributes *set, struct kf_error *err)
         put(set, CKA_COEFFICIENT, rsa.inverse))
         rv = KFR_OK;
     else
-        rv = kf_fail(err, KFR_MEMORY, "", "", "no memory for the numbers of an RSA key");
+        rv =
+            kf_fail(err, KFR_MEMORY, "", "", "no memory for the numbers of an RSA key");
 done:
     unload(&rsa);
     return rv;

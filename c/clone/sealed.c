@@ -14,7 +14,8 @@ enum {
     CHECK_AT = 14,
     ALL_VERSIONS_MIN = 14 + KF_CRYPTO_HASH,
     /* check, flags, two empty names, two lengths, body kind and length, mac, digest */
-    VERSION_1_MIN = CHECK_AT + KF_CHECK_BYTES + 4 + 2 + 8 + 5 + KF_MAC_BYTES + KF_CRYPTO_HASH,
+    VERSION_1_MIN =
+        CHECK_AT + KF_CHECK_BYTES + 4 + 2 + 8 + 5 + KF_MAC_BYTES + KF_CRYPTO_HASH,
     FORMAT_VERSION = 1,
     FLAGS_KNOWN = KF_SEALED_EXACT
 };
@@ -70,8 +71,9 @@ static void write_text(struct kf_writer *out, const char *text, size_t size)
     kf_write_bytes(out, text, len);
 }
 
-static kf_rv write_hidden(const struct kf_attributes *hidden, const struct kf_domain *domain,
-                          struct kf_writer *out, struct kf_error *err)
+static kf_rv write_hidden(const struct kf_attributes *hidden,
+                          const struct kf_domain *domain, struct kf_writer *out,
+                          struct kf_error *err)
 {
     struct kf_writer plain = kf_writer_secret();
     size_t length_at = out->len;
@@ -89,17 +91,19 @@ static kf_rv write_hidden(const struct kf_attributes *hidden, const struct kf_do
     return rv;
 }
 
-static kf_rv mac_of(const unsigned char *bytes, size_t len, const struct kf_domain *domain,
-                    uint8_t mac[KF_MAC_BYTES], struct kf_error *err)
+static kf_rv mac_of(const unsigned char *bytes, size_t len,
+                    const struct kf_domain *domain, uint8_t mac[KF_MAC_BYTES],
+                    struct kf_error *err)
 {
-    const struct kf_slice slices[] = { { MAC_PREFIX, sizeof MAC_PREFIX }, { bytes, len } };
+    const struct kf_slice slices[] = { { MAC_PREFIX, sizeof MAC_PREFIX },
+                                       { bytes, len } };
 
     return kf_domain_mac(domain, slices, 2, mac, err);
 }
 
 /* From `start` to here: the mac, then the digest over all of it. */
-static kf_rv write_end(struct kf_writer *out, size_t start, const struct kf_domain *domain,
-                       struct kf_error *err)
+static kf_rv write_end(struct kf_writer *out, size_t start,
+                       const struct kf_domain *domain, struct kf_error *err)
 {
     uint8_t mac[KF_MAC_BYTES], digest[KF_CRYPTO_HASH];
     size_t total = out->len - start + KF_MAC_BYTES + KF_CRYPTO_HASH;
@@ -109,7 +113,8 @@ static kf_rv write_end(struct kf_writer *out, size_t start, const struct kf_doma
         return no_memory(err);
     if (total > KF_SEALED_MAX)
         return kf_fail(err, KFR_LIMIT, "", "",
-                       "an object of %zu bytes is larger than a sealed object may be", total);
+                       "an object of %zu bytes is larger than a sealed object may be",
+                       total);
     kf_write_u32_at(out, start + TOTAL_AT, (uint32_t)total);
     rv = mac_of(out->data + start, out->len - start, domain, mac, err);
     if (rv)
@@ -131,7 +136,8 @@ static kf_rv check_sealable(const struct kf_sealed *sealed, struct kf_error *err
     if (!sealed->open || sealed->flags & ~(unsigned)FLAGS_KNOWN ||
         !body_fits(sealed->body, sealed->wrapped_len) ||
         (sealed->wrapped_len && !sealed->wrapped) || share_a_type(sealed->open, hidden))
-        return kf_fail(err, KFR_ARGUMENT, "", "", "what is to be sealed is inconsistent");
+        return kf_fail(err, KFR_ARGUMENT, "", "",
+                       "what is to be sealed is inconsistent");
     if (sealed->open->count > KF_SEALED_ATTRIBUTES_MAX ||
         (hidden && hidden->count > KF_SEALED_ATTRIBUTES_MAX))
         return kf_fail(err, KFR_LIMIT, "", "", "an object has more than %d attributes",
@@ -186,8 +192,8 @@ static kf_rv check_whole(const unsigned char *bytes, size_t len, struct kf_error
     unsigned char digest[KF_CRYPTO_HASH];
 
     if (len > KF_SEALED_MAX)
-        return kf_fail(err, KFR_LIMIT, "", "", "a sealed object of %zu bytes is too large",
-                       len);
+        return kf_fail(err, KFR_LIMIT, "", "",
+                       "a sealed object of %zu bytes is too large", len);
     if (len < ALL_VERSIONS_MIN || memcmp(bytes, magic, MAGIC) != 0)
         return damaged(err, "it does not begin like one");
     (void)kf_read_bytes(&reader, TOTAL_AT);
@@ -205,9 +211,10 @@ static kf_rv check_version(const unsigned char *bytes, size_t len, struct kf_err
     unsigned version = (unsigned)bytes[VERSION_AT] << 8 | bytes[VERSION_AT + 1];
 
     if (version > FORMAT_VERSION)
-        return kf_fail(err, KFR_NEWER_VERSION, "", "open it with the keyferry that sealed it",
-                       "the sealed object is of version %u, this program knows %d", version,
-                       FORMAT_VERSION);
+        return kf_fail(err, KFR_NEWER_VERSION, "",
+                       "open it with the keyferry that sealed it",
+                       "the sealed object is of version %u, this program knows %d",
+                       version, FORMAT_VERSION);
     if (version < FORMAT_VERSION)
         return damaged(err, "it is of version 0, which never was");
     if (len < VERSION_1_MIN)
@@ -237,7 +244,8 @@ static kf_rv authenticate(const unsigned char *bytes, size_t len,
     if (rv)
         return rv;
     if (CRYPTO_memcmp(check, kf_domain_check(domain), KF_CHECK_BYTES) != 0)
-        return kf_fail(err, KFR_DOMAIN_MISMATCH, "", "use the domain it was sealed under",
+        return kf_fail(err, KFR_DOMAIN_MISMATCH, "",
+                       "use the domain it was sealed under",
                        "the object was sealed under another cloning domain");
     rv = mac_of(bytes, covered, domain, mac, err);
     if (!rv && CRYPTO_memcmp(mac, bytes + covered, KF_MAC_BYTES) != 0)
@@ -294,7 +302,8 @@ static kf_rv read_hidden(struct kf_reader *reader, const struct kf_domain *domai
     return rv;
 }
 
-static kf_rv read_open(struct kf_reader *reader, struct kf_sealed *out, struct kf_error *err)
+static kf_rv read_open(struct kf_reader *reader, struct kf_sealed *out,
+                       struct kf_error *err)
 {
     size_t len;
     const unsigned char *bytes;
@@ -310,7 +319,8 @@ static kf_rv read_open(struct kf_reader *reader, struct kf_sealed *out, struct k
     return out->open ? KFR_OK : damaged(err, "its attributes cannot be read");
 }
 
-static kf_rv read_body(struct kf_reader *reader, struct kf_sealed *out, struct kf_error *err)
+static kf_rv read_body(struct kf_reader *reader, struct kf_sealed *out,
+                       struct kf_error *err)
 {
     unsigned body = kf_read_u8(reader);
     size_t len = kf_read_u32(reader);
@@ -339,8 +349,9 @@ kf_rv kf_sealed_decode(const void *bytes, size_t len, const struct kf_domain *do
     rv = authenticate(bytes, len, domain, err);
     if (rv)
         goto done;
-    reader = kf_reader_over((const unsigned char *)bytes + CHECK_AT + KF_CHECK_BYTES,
-                            len - CHECK_AT - KF_CHECK_BYTES - KF_MAC_BYTES - KF_CRYPTO_HASH);
+    reader =
+        kf_reader_over((const unsigned char *)bytes + CHECK_AT + KF_CHECK_BYTES,
+                       len - CHECK_AT - KF_CHECK_BYTES - KF_MAC_BYTES - KF_CRYPTO_HASH);
     rv = read_open(&reader, out, err);
     if (!rv)
         rv = read_hidden(&reader, domain, &out->hidden, err);

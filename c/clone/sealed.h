@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * sealed: one object on its way, authenticated as a whole, readable under its domain only.
+ * sealed: one object on its way, authenticated as a whole, readable under its domain
+ * only.
  *
  * The bytes are specified in c/README.md. Three answers that are never mixed up:
  * KFR_DAMAGED (any bit differs from what was sealed), KFR_NEWER_VERSION,
@@ -15,11 +16,13 @@
 #include "clone/domain.h"
 #include "pkcs11/attribute.h"
 
-/* What C_WrapKey would have given: the body of a key, wrapped (RFC 5649) under the domain. */
+/* What C_WrapKey would have given: the body of a key, wrapped (RFC 5649) under the
+ * domain. */
 enum kf_body {
     KF_BODY_NONE = 0,
     KF_BODY_SECRET = 1, /* the bytes of a secret key, exactly as long as the key */
-    KF_BODY_PKCS8 = 2   /* a PrivateKeyInfo (RFC 5208), perhaps with zero bytes after it */
+    KF_BODY_PKCS8 =
+        2 /* a PrivateKeyInfo (RFC 5208), perhaps with zero bytes after it */
 };
 
 enum { KF_SEALED_EXACT = 1 }; /* flags: every attribute is in it, as the store had it */
@@ -31,7 +34,7 @@ struct kf_sealed {
     char engine[16];                /* who sealed it */
     char source_serial[17];         /* the token it came from */
     struct kf_attributes *open;     /* readable to all, authenticated */
-    struct kf_attributes *hidden;   /* encrypted: key bytes, private values; NULL: none */
+    struct kf_attributes *hidden; /* encrypted: key bytes, private values; NULL: none */
     enum kf_body body;
     unsigned char *wrapped;         /* the body, RFC 5649; NULL: none */
     size_t wrapped_len;
@@ -42,8 +45,8 @@ void kf_sealed_clear(struct kf_sealed *sealed); /* wipes and frees the members *
 kf_rv kf_sealed_encode(const struct kf_sealed *sealed, const struct kf_domain *domain,
                        struct kf_writer *out, struct kf_error *err);
 
-/* What can be told without the domain: KFR_DAMAGED, KFR_NEWER_VERSION, or the check value
- * of the domain it was sealed under. */
+/* What can be told without the domain: KFR_DAMAGED, KFR_NEWER_VERSION, or the check
+ * value of the domain it was sealed under. */
 kf_rv kf_sealed_peek(const void *bytes, size_t len, uint8_t check[KF_CHECK_BYTES],
                      struct kf_error *err);
 

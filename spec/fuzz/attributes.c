@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Attribute records: what is read writes itself back, as long and the same set. (Byte for
- * byte it need not be: mechanisms are put in order.)
+ * Attribute records: what is read writes itself back, as long and the same set. (Byte
+ * for byte it need not be: mechanisms are put in order.)
  */
 #include "fuzz.h"
 

@@ -9,10 +9,10 @@
 #include <stdlib.h>
 
 /* A broken promise of the decoder: not an input that was refused. */
-#define FUZZ_PROMISE(condition)                                                            \
-    do {                                                                                   \
-        if (!(condition))                                                                  \
-            abort();                                                                       \
+#define FUZZ_PROMISE(condition)                                                     \
+    do {                                                                            \
+        if (!(condition))                                                           \
+            abort();                                                                \
     } while (0)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

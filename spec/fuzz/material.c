@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Bodies of keys. The first byte of the input chooses the key type; what decodes encodes
- * again, and decodes to the same numbers.
+ * Bodies of keys. The first byte of the input chooses the key type; what decodes
+ * encodes again, and decodes to the same numbers.
  */
 #include "fuzz.h"
 
@@ -36,7 +36,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct kf_attributes *open = kf_attributes_new(false), *key = NULL;
     size_t kind = size ? data[0] % (sizeof kinds / sizeof *kinds) : 0;
 
-    FUZZ_PROMISE(open && kf_attributes_set_ulong(open, CKA_CLASS, kinds[kind].object_class));
+    FUZZ_PROMISE(open &&
+                 kf_attributes_set_ulong(open, CKA_CLASS, kinds[kind].object_class));
     FUZZ_PROMISE(kf_attributes_set_ulong(open, CKA_KEY_TYPE, kinds[kind].key_type));
     if (size && !kf_material_attributes(open, data + 1, size - 1, &key, NULL))
         check(open, key);

@@ -79,11 +79,13 @@ static void check(const void *bytes, size_t len, const struct kf_domain *domain,
         return;
     }
     FUZZ_PROMISE(!kf_sealed_peek(bytes, len, value, NULL));
-    FUZZ_PROMISE(kf_sealed_decode(bytes, len, other, &again, NULL) == KFR_DOMAIN_MISMATCH);
+    FUZZ_PROMISE(kf_sealed_decode(bytes, len, other, &again, NULL) ==
+                 KFR_DOMAIN_MISMATCH);
     FUZZ_PROMISE(!kf_sealed_encode(&sealed, domain, &blob, NULL));
     FUZZ_PROMISE(!kf_sealed_decode(blob.data, blob.len, domain, &again, NULL));
     FUZZ_PROMISE(again.open->count == sealed.open->count);
-    FUZZ_PROMISE(!again.hidden == !sealed.hidden && again.wrapped_len == sealed.wrapped_len);
+    FUZZ_PROMISE(!again.hidden == !sealed.hidden &&
+                 again.wrapped_len == sealed.wrapped_len);
     kf_sealed_clear(&again);
     kf_sealed_clear(&sealed);
     kf_writer_clear(&blob);
