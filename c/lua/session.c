@@ -26,6 +26,7 @@ enum { RANDOM_MAX = 1 << 20 };
 
 struct box {
     struct kf_session *session; /* NULL: closed */
+    struct kf_domain *own;      /* of the partition; NULL: not looked for, or none */
 };
 
 struct kf_session *kf_lua_check_session(lua_State *L, int index)
@@ -67,7 +68,7 @@ int kf_lua_new_session(lua_State *L)
         lua_pop(L, 1);
     }
     box = lua_newuserdatauv(L, sizeof *box, 1);
-    box->session = NULL;
+    *box = (struct box){ .session = NULL };
     luaL_setmetatable(L, SESSION);
     lua_pushvalue(L, 1);
     lua_setiuservalue(L, -2, 1);
@@ -76,10 +77,17 @@ int kf_lua_new_session(lua_State *L)
     return 1;
 }
 
+static void forget_own_domain(struct box *box)
+{
+    kf_domain_unref(box->own);
+    box->own = NULL;
+}
+
 static int session_close(lua_State *L)
 {
     struct box *box = luaL_checkudata(L, 1, SESSION);
 
+    forget_own_domain(box);
     if (box->session)
         kf_session_close(box->session);
     return 0;
@@ -90,6 +98,7 @@ static int session_gc(lua_State *L)
 {
     struct box *box = luaL_checkudata(L, 1, SESSION);
 
+    forget_own_domain(box);
     kf_session_free(box->session);
     box->session = NULL;
     return 0;
@@ -161,9 +170,11 @@ Logs out (C_Logout): private objects and their handles are gone.
 */
 static int session_logout(lua_State *L)
 {
+    struct kf_session *session = kf_lua_check_session(L, 1);
     struct kf_error err = { 0 };
 
-    if (kf_session_logout(kf_lua_check_session(L, 1), &err))
+    forget_own_domain(lua_touserdata(L, 1));
+    if (kf_session_logout(session, &err))
         return kf_lua_refuse(L, &err);
     return succeed(L);
 }
@@ -187,36 +198,40 @@ static int session_init_pin(lua_State *L)
     return succeed(L);
 }
 
-/* Pushes the object of a handle unless it is one of the domain keys with that check value
- * (NULL: hide nothing) or has gone. False: nothing was pushed. */
-static bool push_found(lua_State *L, int session_index, CK_OBJECT_HANDLE handle,
-                       const uint8_t *check)
-{
-    uint8_t of_key[KF_CHECK_BYTES];
-    const struct kf_attributes *known = kf_lua_push_object(L, session_index, handle);
-    bool hidden;
-
-    if (!known) {
-        lua_pop(L, 1);
-        return false;
-    }
-    hidden = check && kf_domain_is_key(known, of_key) &&
-             memcmp(check, of_key, sizeof of_key) == 0;
-    if (hidden)
-        lua_pop(L, 1);
-    return !hidden;
-}
-
-/* The check value of the domain that really lives in the token, or NULL. */
-static const uint8_t *own_check(lua_State *L, struct kf_session *session,
-                                struct kf_domain ***box)
+/* The domain that really lives in the token, NULL when there is none; looked for once, when
+ * the first object turns up that says it is one of its keys. */
+static const struct kf_domain *own_domain(struct box *box)
 {
     struct kf_error err = { 0 };
 
-    *box = kf_lua_new_domain_box(L);
-    if (kf_domain_find(session, *box, &err))
-        return NULL;
-    return kf_domain_check(**box);
+    if (!box->own)
+        kf_domain_find(box->session, &box->own, &err);
+    return box->own;
+}
+
+/* What says it is a domain key and is none stays an object like any other. */
+static bool is_own_domain_key(struct box *box, const struct kf_attributes *known)
+{
+    uint8_t check[KF_CHECK_BYTES];
+    const struct kf_domain *own;
+
+    if (!kf_domain_is_key(known, check))
+        return false;
+    own = own_domain(box);
+    return own && memcmp(check, kf_domain_check(own), sizeof check) == 0;
+}
+
+/* Pushes the object of a handle unless it has gone or is a key of the partition's own
+ * cloning domain. False: nothing was pushed. */
+static bool push_found(lua_State *L, int session_index, CK_OBJECT_HANDLE handle)
+{
+    struct box *box = lua_touserdata(L, session_index);
+    const struct kf_attributes *known = kf_lua_push_object(L, session_index, handle);
+
+    if (known && !is_own_domain_key(box, known))
+        return true;
+    lua_pop(L, 1);
+    return false;
 }
 
 /***
@@ -233,17 +248,14 @@ static int session_find(lua_State *L)
 {
     struct kf_session *session = kf_lua_check_session(L, 1);
     struct kf_attributes *filter = NULL;
-    struct kf_domain **domain;
     struct kf_lua_keep *keep = kf_lua_keep(L, free);
     CK_OBJECT_HANDLE *handles = NULL;
     struct kf_error err = { 0 };
-    const uint8_t *check;
     lua_Integer found = 0;
     size_t count = 0;
 
     if (!lua_isnoneornil(L, 2) && lua_istable(L, 2))
         filter = kf_lua_check_attributes(L, 2, NULL);
-    check = own_check(L, session, &domain);
     if (kf_objects_find(session, filter, &handles, &count, &err))
         return kf_lua_refuse(L, &err);
     keep->held = handles;
@@ -253,7 +265,7 @@ static int session_find(lua_State *L)
             kf_fail(&err, KFR_INTERRUPTED, "", NULL, "interrupted while reading objects");
             return kf_lua_refuse(L, &err);
         }
-        if (push_found(L, 1, handles[i], check))
+        if (push_found(L, 1, handles[i]))
             lua_rawseti(L, -2, ++found);
     }
     return 1;
