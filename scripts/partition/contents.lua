@@ -15,10 +15,20 @@ local function hex(bytes)
     end))
 end
 
+-- Methods of an object have these names, so that the flags are read by read().
+local SHADOWED = { encrypt = true, decrypt = true, sign = true, verify = true }
+
+local function is_set(object, flag)
+    if SHADOWED[flag] then
+        return object:read(flag) == true
+    end
+    return object[flag] == true
+end
+
 local function flags(object)
     local set = {}
     for _, flag in ipairs(FLAGS) do
-        if object[flag] == true then
+        if is_set(object, flag) then
             set[#set + 1] = flag
         end
     end

@@ -43,11 +43,11 @@ local function print_values(out, results)
         parts[i - 1] = show(results[i])
     end
     if #parts > 0 then
-        out:print("%s", table.concat(parts, "\t"))
+        out:print(table.concat(parts, "\t"))
     end
 end
 
---- Runs a chunk and prints what it returns.
+--- Runs a chunk and prints what it returns; `nil, err` is a failure like an error thrown.
 -- @tparam function chunk
 -- @param out the output
 -- @tparam function handler for xpcall
@@ -58,6 +58,8 @@ function M.run(chunk, out, handler, ...)
     local results = table.pack(xpcall(chunk, handler, ...))
     if not results[1] then
         return false, results[2]
+    elseif results[2] == nil and status.code(results[3]) then
+        return false, results[3]
     end
     print_values(out, results)
     return true
