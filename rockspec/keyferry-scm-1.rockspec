@@ -12,18 +12,12 @@ PKCS#11 modules, and cloning of objects under a cloning domain. The program and 
 commands are not part of the rock; `make install` installs those.]],
   license = "MIT",
 }
-dependencies = { "lua ~> 5.4", "lua-cjson ~> 2.1" }
-external_dependencies = {
-  CRYPTO = { header = "openssl/crypto.h", library = "crypto" },
-}
--- The Makefile is the one list of files. p11-kit comes through pkg-config.
+-- lua-cjson, too, but any one will do: distributions have it, where luarocks cannot see it.
+dependencies = { "lua ~> 5.4" }
+-- The Makefile is the one list of files. OpenSSL 3 and p11-kit come through pkg-config.
 build = {
   type = "make",
   build_target = "core.so",
-  build_variables = {
-    CC = "$(CC)",
-    LUA_CFLAGS = "-I$(LUA_INCDIR)",
-  },
   install_target = "install-lua",
   install_variables = {
     LIBDIR = "$(LIBDIR)",
