@@ -5,6 +5,7 @@
 #include "clone/crypto.h"
 #include "clone/engine.h"
 #include "clone/material.h"
+#include "clone/wrap_check.h"
 #include "clone/wrap_format.h"
 #include "clone/wrap_plant.h"
 

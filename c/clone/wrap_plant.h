@@ -34,10 +34,4 @@ void kf_wrap_abort(struct kf_wrap_plant *plant);
 /* Aborts, and frees what the plant holds. */
 void kf_wrap_plant_close(struct kf_wrap_plant *plant);
 
-/* Adds the name of an attribute to a list of what was lost, once. */
-void kf_wrap_lose(char lost[KF_LOST_MAX], uint64_t type);
-/* Big integers come with or without leading zeros (PKCS#11 v2.40, 2: unsigned, most
- * significant byte first): compared without. */
-bool kf_wrap_same_number(const struct kf_attribute *a, const struct kf_attribute *b);
-
 #endif

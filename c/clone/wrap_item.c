@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: MIT */
+#include "clone/wrap_item.h"
+
+#include "clone/material.h"
+
+#include <openssl/crypto.h>
+#include <string.h>
+
+/* SoftHSM takes no more in C_UnwrapKey; no object of the standard has more to send. */
+enum { UNWRAP_ENTRIES_MAX = 28 };
+
+bool kf_wrap_is_key(CK_OBJECT_CLASS object_class)
+{
+    return object_class == CKO_PRIVATE_KEY || object_class == CKO_SECRET_KEY;
+}
+
+bool kf_wrap_unwraps(const struct kf_wrap_item *item)
+{
+    return item->wrapped && !item->create;
+}
+
+void kf_wrap_item_clear(struct kf_wrap_format *format, struct kf_wrap_item *item)
+{
+    if (item->staged != CK_INVALID_HANDLE)
+        kf_object_destroy(format->session, item->staged, NULL);
+    kf_attributes_free(item->want);
+    kf_attributes_free(item->hidden);
+    if (item->wrapped)
+        OPENSSL_clear_free(item->wrapped, item->wrapped_len);
+    *item = (struct kf_wrap_item){0};
+}
+
+/* ---- what the clone is to be ---- */
+
+/* What a key of the class may do; never left to the module's default. */
+static const CK_ATTRIBUTE_TYPE secret_uses[] = {CKA_ENCRYPT, CKA_DECRYPT, CKA_SIGN,
+                                                CKA_VERIFY,  CKA_WRAP,    CKA_UNWRAP,
+                                                CKA_DERIVE};
+static const CK_ATTRIBUTE_TYPE private_uses[] = {CKA_DECRYPT, CKA_SIGN, CKA_SIGN_RECOVER,
+                                                 CKA_UNWRAP, CKA_DERIVE};
+static const CK_ATTRIBUTE_TYPE public_uses[] = {CKA_ENCRYPT, CKA_VERIFY, CKA_VERIFY_RECOVER,
+                                                CKA_WRAP, CKA_DERIVE};
+
+#define USES(list) list, sizeof list / sizeof list[0]
+static const struct uses {
+    CK_OBJECT_CLASS object_class;
+    const CK_ATTRIBUTE_TYPE *at;
+    size_t count;
+} uses[] = {
+    {CKO_SECRET_KEY, USES(secret_uses)},
+    {CKO_PRIVATE_KEY, USES(private_uses)},
+    {CKO_PUBLIC_KEY, USES(public_uses)},
+};
+
+static bool set_default(struct kf_attributes *want, uint64_t type, bool value)
+{
+    return kf_attributes_get(want, type) || kf_attributes_set_bool(want, type, value);
+}
+
+static bool fill_uses(struct kf_attributes *want, CK_OBJECT_CLASS object_class)
+{
+    bool good = true;
+    size_t i, j;
+
+    for (i = 0; i < sizeof uses / sizeof uses[0]; i++)
+        for (j = 0; uses[i].object_class == object_class && j < uses[i].count; j++)
+            good = good && set_default(want, uses[i].at[j], false);
+    if (!kf_wrap_is_key(object_class))
+        return good;
+    return good && set_default(want, CKA_PRIVATE, true) &&
+           set_default(want, CKA_SENSITIVE, true) &&
+           set_default(want, CKA_EXTRACTABLE, false);
+}
+
+/* The ways in which nobody's policy makes a clone: PKCS#11 lets C_CopyObject change
+ * these in the other direction only (v2.40, 5.7 and the footnotes of 4.8, 4.9). */
+static const struct {
+    uint64_t type;
+    bool from;
+} one_way[] = {
+    {CKA_SENSITIVE, true},
+    {CKA_EXTRACTABLE, false},
+    {CKA_WRAP_WITH_TRUSTED, true},
+};
+
+static kf_rv refuse_widening(const struct kf_attributes *open,
+                             const struct kf_attributes *changes, struct kf_error *err)
+{
+    char text[64];
+    size_t i;
+
+    for (i = 0; i < sizeof one_way / sizeof one_way[0]; i++) {
+        bool from = one_way[i].from;
+
+        if (kf_attributes_bool(open, one_way[i].type, !from) == from &&
+            kf_attributes_bool(changes, one_way[i].type, from) != from)
+            return kf_fail(err, KFR_REFUSED, NULL, "leave it as it is on the original",
+                           "a clone may not be less protected than its original: %s",
+                           kf_name_text(KF_CKA, one_way[i].type, text, sizeof text));
+    }
+    return KFR_OK;
+}
+
+static bool overlay(struct kf_attributes *want, const struct kf_attributes *changes)
+{
+    size_t i;
+
+    for (i = 0; changes && i < changes->count; i++)
+        if (!kf_attributes_set(want, changes->at[i].type, changes->at[i].kind,
+                               changes->at[i].value, changes->at[i].len))
+            return false;
+    return true;
+}
+
+kf_rv kf_wrap_item_fill(struct kf_wrap_item *item, const struct kf_sealed *sealed,
+                       const struct kf_attributes *changes, struct kf_error *err)
+{
+    kf_rv rv = changes ? refuse_widening(sealed->open, changes, err) : KFR_OK;
+
+    if (rv)
+        return rv;
+    rv = KFR_MEMORY;
+    item->object_class = kf_attributes_ulong(sealed->open, CKA_CLASS, UINT64_MAX);
+    item->body = sealed->body;
+    item->want = kf_attributes_dup(sealed->open);
+    if (!item->want || !overlay(item->want, changes) ||
+        !fill_uses(item->want, item->object_class))
+        goto done;
+    if (sealed->hidden) {
+        item->hidden = kf_attributes_dup(sealed->hidden);
+        if (!item->hidden)
+            goto done;
+    }
+    if (sealed->wrapped_len) {
+        item->wrapped = OPENSSL_memdup(sealed->wrapped, sealed->wrapped_len);
+        if (!item->wrapped)
+            goto done;
+        item->wrapped_len = sealed->wrapped_len;
+    }
+    rv = KFR_OK;
+done:
+    return rv ? kf_fail(err, rv, NULL, NULL, "no memory for a staged object") : rv;
+}
+
+/* ---- templates ---- */
+
+/* FULL, or what a module must take: identity, rights and the numbers of a key. */
+enum level { LEVEL_FULL, LEVEL_NEEDED, LEVELS };
+
+unsigned kf_wrap_roles(const struct kf_row *rows, size_t count, uint64_t type)
+{
+    size_t i;
+
+    for (i = 0; i < count; i++)
+        if (rows[i].type == type)
+            return rows[i].roles;
+    return 0;
+}
+
+/* Attributes whose default (PKCS#11 v2.40, 4.1.2) is true: sent when false only, and
+ * only to the final object (SoftHSM copies none that has them so). */
+bool kf_wrap_true_by_default(uint64_t type)
+{
+    return type == CKA_MODIFIABLE || type == CKA_COPYABLE || type == CKA_DESTROYABLE;
+}
+
+/* C_UnwrapKey takes these from the body, and refuses them. */
+bool kf_wrap_is_number(uint64_t type)
+{
+    static const uint64_t numbers[] = {
+        CKA_MODULUS, CKA_PUBLIC_EXPONENT, CKA_PRIME, CKA_SUBPRIME, CKA_BASE,
+        CKA_EC_PARAMS, CKA_EC_POINT, CKA_VALUE,
+    };
+    size_t i;
+
+    for (i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        if (numbers[i] == type)
+            return true;
+    return false;
+}
+
+static bool is_label(uint64_t type)
+{
+    return type == CKA_CLASS || type == CKA_KEY_TYPE || type == CKA_CERTIFICATE_TYPE ||
+           type == CKA_LABEL || type == CKA_ID || type == CKA_SUBJECT ||
+           type == CKA_APPLICATION || type == CKA_OBJECT_ID;
+}
+
+static bool is_sent(const struct kf_wrap_item *item, const struct kf_attribute *attribute,
+                    unsigned roles, enum level level, bool token)
+{
+    uint64_t type = attribute->type;
+
+    if (type == CKA_TOKEN || type >= CKA_VENDOR_DEFINED || (roles & KF_ROLE_COMPUTED))
+        return false;
+    if (kf_wrap_true_by_default(type))
+        return token && attribute->len == 1 && !attribute->value[0];
+    if (type == CKA_TRUSTED && attribute->len == 1 && attribute->value[0])
+        return false; /* only the SO may say so */
+    if (kf_wrap_unwraps(item) && (kf_wrap_is_number(type) || (roles & KF_ROLE_KEY)))
+        return false;
+    if (!attribute->len)
+        return attribute->kind == KF_BYTES && level == LEVEL_FULL &&
+               item->object_class == CKO_CERTIFICATE && is_label(type);
+    return level == LEVEL_FULL || is_label(type) || kf_wrap_is_number(type) ||
+           (roles & (KF_ROLE_RIGHT | KF_ROLE_IDENTITY)) ||
+           item->object_class == CKO_CERTIFICATE;
+}
+
+/* Drops what is least needed until C_UnwrapKey takes the number; the read-back puts it
+ * in by C_SetAttributeValue, or names it. */
+static void shorten(struct kf_attributes *set, const struct kf_row *rows, size_t count)
+{
+    size_t i = set->count;
+
+    while (i-- && set->count > UNWRAP_ENTRIES_MAX) {
+        uint64_t type = set->at[i].type;
+
+        if (!is_label(type) && type != CKA_TOKEN &&
+            !(kf_wrap_roles(rows, count, type) & KF_ROLE_RIGHT))
+            kf_attributes_remove(set, type);
+    }
+}
+
+static kf_rv build_set(const struct kf_wrap_item *item, enum level level, bool token,
+                       struct kf_attributes **out)
+{
+    struct kf_row rows[KF_ROWS_MAX];
+    size_t count, i;
+    struct kf_attributes *set = kf_attributes_new(true);
+    bool good = set && kf_attributes_set_bool(set, CKA_TOKEN, token);
+
+    count = kf_rows(item->object_class,
+                    kf_attributes_ulong(item->want, CKA_KEY_TYPE, UINT64_MAX), rows);
+    for (i = 0; good && i < item->want->count; i++) {
+        const struct kf_attribute *at = &item->want->at[i];
+
+        if (is_sent(item, at, kf_wrap_roles(rows, count, at->type), level, token))
+            good = kf_attributes_set(set, at->type, at->kind, at->value, at->len);
+    }
+    for (i = 0; good && item->hidden && !kf_wrap_unwraps(item) && i < item->hidden->count; i++) {
+        const struct kf_attribute *at = &item->hidden->at[i];
+
+        good = kf_attributes_set(set, at->type, at->kind, at->value, at->len);
+    }
+    if (good && kf_wrap_unwraps(item))
+        shorten(set, rows, count);
+    if (!good) {
+        kf_attributes_free(set);
+        set = NULL;
+    }
+    *out = set;
+    return good ? KFR_OK : KFR_MEMORY;
+}
+
+bool kf_wrap_is_about_template(kf_rv rv)
+{
+    return rv == CKR_ATTRIBUTE_READ_ONLY || rv == CKR_ATTRIBUTE_TYPE_INVALID ||
+           rv == CKR_ATTRIBUTE_VALUE_INVALID || rv == CKR_TEMPLATE_INCONSISTENT ||
+           rv == CKR_GENERAL_ERROR || rv == CKR_FUNCTION_FAILED;
+}
+
+static kf_rv make_at(struct kf_wrap_format *format, const struct kf_wrap_item *item,
+                     enum level level, bool token, CK_OBJECT_HANDLE *out,
+                     struct kf_error *err)
+{
+    struct kf_attributes *set = NULL;
+    kf_rv rv = build_set(item, level, token, &set);
+
+    *out = CK_INVALID_HANDLE;
+    if (rv)
+        return kf_fail(err, rv, NULL, NULL, "no memory for a template");
+    rv = kf_wrap_unwraps(item)
+             ? kf_wrap_in(format, item->wrapped, item->wrapped_len, set, out, err)
+             : kf_object_create(format->session, set, out, err);
+    kf_attributes_free(set);
+    return rv;
+}
+
+/* The key bytes out of the body, where the domain's keys are at hand: for types that a
+ * module has and yet does not unwrap (Ed25519 on SoftHSM). */
+static bool open_body(struct kf_wrap_format *format, struct kf_wrap_item *item)
+{
+    struct kf_attributes *key = NULL;
+    struct kf_secret *plain = NULL;
+
+    if (!item->hidden &&
+        !kf_domain_unwrap_bytes(format->domain, item->wrapped, item->wrapped_len,
+                                &plain, NULL) &&
+        !kf_material_attributes(item->want, plain->data, plain->len, &key, NULL))
+        item->hidden = key;
+    kf_secret_free(plain);
+    item->create = item->hidden != NULL;
+    return item->create;
+}
+
+kf_rv kf_wrap_make(struct kf_wrap_format *format, struct kf_wrap_item *item, bool token,
+                  CK_OBJECT_HANDLE *out, struct kf_error *err)
+{
+    kf_rv first = make_at(format, item, LEVEL_FULL, token, out, err), rv = first;
+    bool again = kf_wrap_is_about_template(first) || first == CKR_KEY_TYPE_INCONSISTENT;
+
+    if (again)
+        rv = make_at(format, item, LEVEL_NEEDED, token, out, NULL);
+    if (rv && again && kf_wrap_unwraps(item) && open_body(format, item)) {
+        rv = make_at(format, item, LEVEL_FULL, token, out, NULL);
+        if (kf_wrap_is_about_template(rv))
+            rv = make_at(format, item, LEVEL_NEEDED, token, out, NULL);
+        item->create = !rv;
+    }
+    return rv ? first : KFR_OK;
+}
