@@ -28,6 +28,14 @@ function M.fresh(dir)
   return self
 end
 
+-- A soft HSM that others made: softhsm2.conf and tokens/ in `dir`.
+function M.at(dir)
+  local self = setmetatable({ dir = dir, conf = dir .. "/softhsm2.conf",
+    tokendir = dir .. "/tokens", module = build.softhsm() }, Hsm)
+  self.env = { SOFTHSM2_CONF = self.conf }
+  return self
+end
+
 local function environment(hsm, more)
   local env = {}
   for name, value in pairs(hsm.env) do env[name] = value end
@@ -57,6 +65,22 @@ function Hsm:init_token(label, options)
   local file = assert(object_file.parse(shell.read(token.dir .. "/token.object")))
   token.serial = object_file.get(file, 0x8000534A)
   return token
+end
+
+-- The tokens there are with that label (all when nil), however they were made.
+function Hsm:tokens(label, options)
+  local list = {}
+  for dir in pairs(token_dirs(self)) do
+    local file = object_file.parse(shell.read(dir .. "/token.object") or "")
+    local name = file and (object_file.get(file, 0x80005349) or ""):gsub(" +$", "")
+    if name and (not label or name == label) then
+      table.insert(list, setmetatable({ hsm = self, label = name, dir = dir,
+        pin = options and options.pin or "1234",
+        so_pin = options and options.so_pin or "12345678",
+        serial = object_file.get(file, 0x8000534A) }, Token))
+    end
+  end
+  return list
 end
 
 -- pkcs11-tool on this HSM. A command of process.run, without the program.
