@@ -209,7 +209,8 @@ static const struct kf_domain *own_domain(struct box *box)
     return box->own;
 }
 
-/* What says it is a domain key and is none stays an object like any other. */
+/* What says it is a domain key and is none stays an object like any other. A session object
+ * that says so is ours: the wrapping key of a host domain (kf_domain_wrapping_key). */
 static bool is_own_domain_key(struct box *box, const struct kf_attributes *known)
 {
     uint8_t check[KF_CHECK_BYTES];
@@ -217,6 +218,8 @@ static bool is_own_domain_key(struct box *box, const struct kf_attributes *known
 
     if (!kf_domain_is_key(known, check))
         return false;
+    if (!kf_attributes_bool(known, CKA_TOKEN, true))
+        return true;
     own = own_domain(box);
     return own && memcmp(check, kf_domain_check(own), sizeof check) == 0;
 }

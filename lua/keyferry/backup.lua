@@ -157,7 +157,7 @@ end
 function Run:select_objects()
     local select = self.options.select
     local chosen, skipped = {}, {}
-    for _, object in ipairs(check(self.source:find())) do
+    for _, object in ipairs(check(self.source:find{ token = true })) do
         if not select or select(object) then
             chosen[#chosen + 1] = object
         else
@@ -264,7 +264,7 @@ end
 -- What the target holds, by identity without key material.
 function Run:index_target()
     local index = {}
-    self.existing = check(self.target:find())
+    self.existing = check(self.target:find{ token = true })
     for _, object in ipairs(self.existing) do
         local key = identity(object)
         index[key] = index[key] or {}
