@@ -50,7 +50,7 @@ static bool fill_descriptors(void)
 
 /* -- Lua's memory ------------------------------------------------------------------ */
 
-/* Wipes what it gives back: strings (a secret option was one) do not outlive their use. */
+/* Wipes what it gives back: strings (a secret option was one) do not outlive use. */
 static void *wiping_alloc(void *unused, void *old, size_t old_size, size_t new_size)
 {
     void *fresh = NULL;
@@ -84,7 +84,7 @@ static void take_arguments(lua_State *L, int argc, char **argv)
         OPENSSL_cleanse(argv[i], strlen(argv[i]));
 }
 
-/* -- Where our files are ------------------------------------------------------------ */
+/* -- Where our files are ---------------------------------------------------------- */
 
 static bool readable(const char *root, const char *file)
 {
@@ -156,8 +156,8 @@ static int search_text(lua_State *L)
         return 1; /* the files tried */
     file = lua_tostring(L, -2);
     if (luaL_loadfilex(L, file, "t") != LUA_OK)
-        return luaL_error(L, "error loading module '%s' from file '%s':\n\t%s", name, file,
-                          lua_tostring(L, -1));
+        return luaL_error(L, "error loading module '%s' from file '%s':\n\t%s", name,
+                          file, lua_tostring(L, -1));
     lua_pushstring(L, file);
     return 2;
 }
@@ -186,7 +186,7 @@ static void prepare_package(lua_State *L, const char *root)
     lua_pop(L, 1);
 }
 
-/* -- Running ------------------------------------------------------------------------ */
+/* -- Running ---------------------------------------------------------------------- */
 
 static int explain(lua_State *L)
 {
@@ -200,8 +200,8 @@ static int run(lua_State *L)
     char root[PATH_MAX];
 
     if (!find_root(root))
-        return luaL_error(L, "the program's own Lua files are not where it looks for them "
-                             "(../lua and ../share/keyferry beside the program)");
+        return luaL_error(L, "the program's own Lua files are not where it looks: "
+                             "../lua and ../share/keyferry beside the program");
     luaL_openlibs(L);
     lua_getglobal(L, "package");
     lua_insert(L, 1);
@@ -212,7 +212,9 @@ static int run(lua_State *L)
     lua_getfield(L, -1, "main");
     lua_pushvalue(L, 2);
     lua_call(L, 1, 1);
-    return lua_isinteger(L, -1) ? 1 : luaL_error(L, "keyferry.shell gave no exit status");
+    if (!lua_isinteger(L, -1))
+        return luaL_error(L, "keyferry.shell gave no exit status");
+    return 1;
 }
 
 static int hold_arguments(lua_State *L)

@@ -31,7 +31,8 @@ enum { ESCAPE_MS = 50, LOOK_MS = 500 };
 
 /* Those that would stop or end us with the echo off, and the one that says that
  * something (a shell's job control) may have changed the terminal meanwhile. */
-static const int caught_signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT };
+static const int caught_signals[] = { SIGINT,  SIGTERM, SIGHUP,
+                                      SIGQUIT, SIGTSTP, SIGCONT };
 enum { CAUGHT = sizeof caught_signals / sizeof *caught_signals };
 
 static volatile sig_atomic_t caught;
@@ -167,8 +168,8 @@ static void take_back_all(struct line *line)
     show(line);
 }
 
-/* The byte lies behind the text already. A line cut short silently would be a wrong PIN,
- * so one too long stays so until all of it is taken back. */
+/* The byte lies behind the text already. A line cut short silently would be a wrong
+ * PIN, so one too long stays so until all of it is taken back. */
 static void add(struct line *line)
 {
     if (line->text->len == KF_TERMINAL_MAX) {
@@ -236,6 +237,12 @@ static kf_rv interrupted(struct kf_error *err)
     return kf_fail(err, KFR_INTERRUPTED, NULL, NULL, "interrupted");
 }
 
+static kf_rv too_long(struct kf_error *err)
+{
+    return kf_fail(err, KFR_LIMIT, NULL, NULL, "the line is longer than %d bytes",
+                   KF_TERMINAL_MAX);
+}
+
 /* True when the line is over, then *rv says how. */
 static bool press(struct line *line, kf_rv *rv, struct kf_error *err)
 {
@@ -244,9 +251,7 @@ static bool press(struct line *line, kf_rv *rv, struct kf_error *err)
     switch (byte) {
     case '\r':
     case '\n':
-        *rv = line->too_long ? kf_fail(err, KFR_LIMIT, NULL, NULL,
-                                       "the line is longer than %d bytes", KF_TERMINAL_MAX)
-                             : KFR_OK;
+        *rv = line->too_long ? too_long(err) : KFR_OK;
         return true;
     case CTRL_C:
         *rv = interrupted(err);
@@ -283,8 +288,8 @@ static void show_again(struct line *line)
     show(line);
 }
 
-/* Lets the signal do what it would have done, with the terminal as it was. True: that was
- * a pause only, and the line goes on. */
+/* Lets the signal do what it would have done, with the terminal as it was. True: that
+ * was a pause only, and the line goes on. */
 static bool deliver(struct line *line)
 {
     int number = caught;

@@ -6,10 +6,21 @@
 #include <string.h>
 
 static void (*const openers[])(lua_State *L) = {
-    kf_lua_open_error,     kf_lua_open_keep,    kf_lua_open_secret, kf_lua_open_terminal,
-    kf_lua_open_file,      kf_lua_open_uri,     kf_lua_open_names,  kf_lua_open_interrupt,
-    kf_lua_open_module,    kf_lua_open_session, kf_lua_open_object, kf_lua_open_domain,
-    kf_lua_open_endpoint,  kf_lua_open_sealed,  kf_lua_open_softhsm,
+    kf_lua_open_error,
+    kf_lua_open_keep,
+    kf_lua_open_secret,
+    kf_lua_open_terminal,
+    kf_lua_open_file,
+    kf_lua_open_uri,
+    kf_lua_open_names,
+    kf_lua_open_interrupt,
+    kf_lua_open_module,
+    kf_lua_open_session,
+    kf_lua_open_object,
+    kf_lua_open_domain,
+    kf_lua_open_endpoint,
+    kf_lua_open_sealed,
+    kf_lua_open_softhsm,
 };
 
 const char *kf_lua_check_text(lua_State *L, int idx)

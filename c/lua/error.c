@@ -149,7 +149,8 @@ static int error_tostring(lua_State *L)
         return 1;
     }
     snprintf(number, sizeof number, "0x%llX", (unsigned long long)rv);
-    lua_pushfstring(L, "%s: %s (%s)%s%s", what, code, number, call[0] ? ", in " : "", call);
+    lua_pushfstring(L, "%s: %s (%s)%s%s", what, code, number,
+                    call[0] ? ", in " : "", call);
     return 1;
 }
 

@@ -5,7 +5,8 @@
 #include <lauxlib.h>
 
 /* In the order of enum kf_family. */
-static const char *const families[] = { "CKA", "CKO", "CKK", "CKC", "CKM", "CKR", NULL };
+static const char *const families[] = { "CKA", "CKO", "CKK", "CKC",
+                                        "CKM", "CKR", NULL };
 
 static enum kf_family check_family(lua_State *L)
 {

@@ -17,8 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A URI keeps the infos it matches; their text fields are blank padded, and one that the
- * URI does not name begins with NUL. */
+/* A URI keeps the infos it matches; their text fields are blank padded, and one that
+ * the URI does not name begins with NUL. */
 enum part { OF_TOKEN, OF_SLOT, OF_LIBRARY };
 
 struct padded {
@@ -166,15 +166,15 @@ static void push_rest(lua_State *L, P11KitUri *uri)
     }
 }
 
-/* What is in the URI must count; a part that we would ignore is refused. The text is not
- * repeated: it may hold a PIN. */
+/* What is in the URI must count; a part that we would ignore is refused. The text is
+ * not repeated: it may hold a PIN. */
 static kf_rv check_uri(P11KitUri *uri, int status, struct kf_error *err)
 {
     if (status != P11_KIT_URI_OK)
         return kf_fail(err, KFR_ARGUMENT, NULL, "pkcs11:token=NAME;serial=NUMBER",
                        "not a PKCS#11 URI: %s", p11_kit_uri_message(status));
     if (p11_kit_uri_get_pin_value(uri) || p11_kit_uri_get_pin_source(uri))
-        return kf_fail(err, KFR_ARGUMENT, NULL, "give the PIN by itself, not in the URI",
+        return kf_fail(err, KFR_ARGUMENT, NULL, "give the PIN by itself",
                        "a PKCS#11 URI with a PIN in it is refused");
     if (p11_kit_uri_any_unrecognized(uri))
         return kf_fail(err, KFR_ARGUMENT, NULL, NULL,
