@@ -131,12 +131,18 @@ static const char *text_field(lua_State *L, const char *key)
     return lua_tostring(L, -1);
 }
 
+/* Our own codes: there is no page on which their numbers could be looked up. */
+static bool is_own(lua_Integer rv)
+{
+    return ((kf_rv)rv & ~0xFFFFUL) == (KFR_DAMAGED & ~0xFFFFUL);
+}
+
 /* WHAT: CKR_PIN_INCORRECT (0xA0), in C_Login. Without a number there is nothing that
  * could be looked up, and the sentence is enough, too. */
 static int error_tostring(lua_State *L)
 {
     const char *what, *code, *call;
-    char number[24];
+    char number[24] = "";
     lua_Integer rv;
 
     luaL_checktype(L, 1, LUA_TTABLE);
@@ -148,9 +154,9 @@ static int error_tostring(lua_State *L)
         lua_pushstring(L, what);
         return 1;
     }
-    snprintf(number, sizeof number, "0x%llX", (unsigned long long)rv);
-    lua_pushfstring(L, "%s: %s (%s)%s%s", what, code, number,
-                    call[0] ? ", in " : "", call);
+    if (!is_own(rv))
+        snprintf(number, sizeof number, " (0x%llX)", (unsigned long long)rv);
+    lua_pushfstring(L, "%s: %s%s%s%s", what, code, number, call[0] ? ", in " : "", call);
     return 1;
 }
 
