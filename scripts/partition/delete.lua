@@ -5,9 +5,9 @@ local keyferry = require("keyferry")
 -- How many objects go, when its password was given; nil when it was not.
 local function count(ctx, partition)
     local secret, session, objects, err
-    secret, err = ctx:secret({ option = "password", env = "KEYFERRY_PASSWORD", quiet = true })
+    secret = ctx.options.password -- not the environment's, which may be another partition's
     if not secret then
-        return nil, err
+        return nil
     end
     session, err = partition:login(secret)
     if not session then
@@ -22,9 +22,9 @@ local function confirm(ctx, hsm, partition, objects)
     return ctx:confirm({
         ("You are about to remove partition \"%s\" (serial %s)"):format(
             partition.label, partition.serial),
-        ("from HSM \"%s\" (serial %s), with %s."):format(hsm.name, hsm.serial or "unknown",
-            objects and ("%d object%s"):format(objects, objects == 1 and "" or "s")
-                or "all its objects (how many cannot be told without its password)"),
+        ("from HSM \"%s\" (serial %s)."):format(hsm.name, hsm.serial or "unknown"),
+        objects and ("It holds %d object%s."):format(objects, objects == 1 and "" or "s")
+            or "How many objects it holds cannot be told without its password.",
         "They cannot be had back.",
     })
 end

@@ -27,10 +27,12 @@ local function password(ctx, partition)
     if partition.token.protected_path then
         return nil
     end
+    if not ctx.options.login then
+        return ctx.options.password -- a wrong PIN counts: none is tried unasked
+    end
     return ctx:secret({
         option = "password", env = "KEYFERRY_PASSWORD",
         prompt = "Please enter the password for the HSM user partition:",
-        quiet = not ctx.options.login,
     })
 end
 
@@ -133,9 +135,9 @@ return {
         { name = "partition", value = "name", kind = "label", required = true,
             complete = "partitions", help = "The partition's label, or its PKCS#11 URI." },
         { name = "password", value = "password", kind = "secret", max = 255,
-            help = "The Crypto Officer's password; also KEYFERRY_PASSWORD." },
+            help = "The Crypto Officer's password; logs in." },
         { name = "login", kind = "flag",
-            help = "Log in, asking for the password when it is not given." },
+            help = "Log in with KEYFERRY_PASSWORD, or asking for the password." },
     },
     examples = { "keyferry partition show -partition sa78par1 -login" },
     run = run,

@@ -111,7 +111,7 @@ function M.secret(what, options, out)
     if what.quiet then
         return nil
     end
-    out:settle()
+    out:settle(true)
     if what.new then
         secret, err = ask_twice(what, out)
     else
@@ -146,7 +146,7 @@ function M.confirm(lines, options, out)
         return true
     end
     question = table.concat(lines, "\n  ") .. "\n  " .. M.PROCEED
-    out:settle()
+    out:settle(true)
     for _ = 1, M.TRIES do
         local answer, err = terminal(core.terminal.ask, question, no_terminal)
         if not answer then

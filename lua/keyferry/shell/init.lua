@@ -320,7 +320,9 @@ local function interactive(shell)
     prompt.loop({
         env = lua_environment(shell), out = shell.out, handler = handler(shell.debug),
         ask = ask_line, run = function(...)
-            return interruptible(prompt.run, ...)
+            local ran, problem = interruptible(prompt.run, ...)
+            core.interrupt_clear() -- it stopped that run, not the next line
+            return ran, problem
         end,
     })
     return status.SUCCESS
@@ -347,7 +349,7 @@ local function new_shell(values)
             terminal = core.terminal.is }),
     }
     shell.print = function(line)
-        shell.out:print("%s", line)
+        shell.out:print(line)
     end
     -- Late: help and usage errors read no configuration. Gives an error or nil.
     shell.configure = function()

@@ -127,15 +127,16 @@ function M.new(how)
     }, Output)
 end
 
--- Takes a progress line, and the line that ends a question, off the terminal.
-function Output:settle()
+-- Takes the progress line off the terminal and ends a question that was answered there; a
+-- next question brings its own empty line.
+function Output:settle(question)
     if self.drawn then
         self.drawn = false
         self.stderr:write("\r\27[K")
     end
     if self.asked then
         self.asked = false
-        if self.stderr_terminal then
+        if self.stderr_terminal and not question then
             self.stderr:write(" \n")
         end
     end
@@ -210,12 +211,20 @@ function Output:progress(done, total)
     self.drawn = true
 end
 
+-- The code of an interrupt tells nobody anything.
+local function sentence(reason)
+    if status.code(reason) == "KFR_INTERRUPTED" then
+        reason = status.field(reason, "what") or reason
+    end
+    return tostring(reason)
+end
+
 --- What failed and what to do, on standard error.
 -- @param reason an error object or a sentence
 -- @string[opt] hint the second line, when the reason brings none
 function Output:problem(reason, hint)
     hint = status.field(reason, "hint") or hint
-    self:err("error: " .. text.clean(tostring(reason)))
+    self:err("error: " .. text.clean(sentence(reason)))
     if hint and hint ~= "" then
         self:err("  " .. text.clean(hint))
     end
@@ -236,7 +245,7 @@ end
 -- `>/dev/null` in a crontab hides no failure.
 function Output:failed(result)
     local hint = status.field(result.reason, "hint") or result.hint
-    local reason = text.clean(tostring(result.reason or status.text(result.status)))
+    local reason = text.clean(sentence(result.reason or status.text(result.status)))
     if self.json or not self.stdout_terminal then
         self:problem(result.reason or reason, result.hint)
     end
@@ -262,7 +271,7 @@ function Output:finish(result)
         end
     end
     if result.status ~= 0 then
-        event.reason = tostring(result.reason or status.text(result.status))
+        event.reason = sentence(result.reason or status.text(result.status))
         event.code = status.code(result.reason) or result.code
         event.hint = status.field(result.reason, "hint") or result.hint
         self:failed(result)
