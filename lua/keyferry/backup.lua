@@ -67,7 +67,7 @@ local function new_run(options)
     return setmetatable({
         options = options, source = options.source, target = options.target,
         given = options.domain, mode = options.target and options.mode or "create",
-        queue = {}, done = 0, batch = FIRST_BATCH,
+        queue = {}, batch = FIRST_BATCH,
         report = { cloned = 0, exists = 0, failed = 0, skipped = 0, removed = 0,
                    unproved = 0, lossy = 0, created = false,
                    planned = options.plan and 0 or nil },
@@ -224,14 +224,8 @@ function Run:emit(result)
     if result.lost and result.lost ~= "" then
         report.lossy = report.lossy + 1
     end
-    if result.status ~= "skipped" then
-        self.done = self.done + 1
-    end
     if self.options.on_result then
         self.options.on_result(result)
-    end
-    if self.options.on_progress then
-        self.options.on_progress(self.done, #self.objects)
     end
 end
 
@@ -578,12 +572,16 @@ function Run:make_target()
 end
 
 function Run:ferry_all()
-    for _, object in ipairs(self.objects) do
+    local progress = self.options.on_progress
+    for i, object in ipairs(self.objects) do
         check_interrupt()
         local known = self.mode == "add" and self:settle_existing(object)
         if not known and not self:take(object) then
             self.stopped = true
             break
+        end
+        if progress then
+            progress(i, #self.objects)
         end
         self:commit_when_full()
     end
@@ -683,7 +681,7 @@ end
 --   * `on_error`: function(object, err, attempt) -> "continue" (default), "retry" or "stop"
 --   * `on_result`: function(result); status "cloned" ("planned" in a plan), "exists", "failed"
 --     or "skipped"; object, handle, target_handle, err, lost, verified
---   * `on_progress`: function(done, total)
+--   * `on_progress`: function(done, total), after each object that was tried, before its result
 -- @treturn table report: status "success", "partial" or "failed"; cloned, exists, failed,
 --   skipped, removed, selected, lossy, unproved; created; in a plan planned and to_remove;
 --   reason (an err) when not a success.
