@@ -34,16 +34,23 @@ local function no_secret(what)
 end
 
 local function from_environment(name)
-    local secret, path
+    local secret, path, err
     secret = core.secret_from_env(name)
     if secret then
         return secret
     end
     path = os.getenv(name .. "_FILE")
-    if path and path ~= "" then
-        return core.secret_from_file(path)
+    if not path or path == "" then
+        return nil
     end
-    return nil
+    secret, err = core.secret_from_file(path)
+    if not secret then
+        err = core.error({
+            code = "KFR_NO_SECRET", what = ("%s_FILE: %s"):format(name, err.what),
+            hint = "name a file that holds the secret and that this user can read",
+        })
+    end
+    return secret, err
 end
 
 local function terminal(ask, question, refusal)

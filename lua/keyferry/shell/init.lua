@@ -257,8 +257,7 @@ local function run_file(shell, words, first)
     if not path then
         return fail(shell, usage("run needs a file", "write: keyferry run FILE.lua"))
     end
-    found, err = script.load(path, { print = shell.print,
-        arguments = table.move(words, first + 1, #words, 1, {}) })
+    found, err = script.load(path, { print = shell.print })
     if not found then
         return fail_command(shell, "run " .. path, err)
     end
@@ -387,6 +386,9 @@ end
 -- @treturn integer the exit status
 function M.main(words)
     local shell, ok, code, parsed, problem, hint
+    if words[1] == "-h" then
+        words[1] = "--help"
+    end
     parsed, problem, hint = options.parse(GLOBALS, words, { stop = true })
     shell = new_shell(parsed and parsed.values or {})
     if not parsed then

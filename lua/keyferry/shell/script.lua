@@ -282,7 +282,7 @@ end
 
 --- Loads a script and checks it.
 -- @string path
--- @tparam table how `print` (takes a line), `name` it must have, `stock`, `arguments`
+-- @tparam table how `print` (takes a line), `name` it must have, `stock`
 -- @treturn[1] table
 -- @treturn[2] nil
 -- @treturn[2] err
@@ -293,7 +293,7 @@ function M.load(path, how)
     if not chunk then
         return nil, err
     end
-    ok, value = pcall(chunk, table.unpack(how.arguments or {}))
+    ok, value = pcall(chunk)
     if not ok then
         return nil, type(value) == "string" and refusal("KFR_SCRIPT", value) or value
     end
