@@ -213,7 +213,9 @@ local function set_up(hsm, partition, options)
     local password = options.password
     local ok
     ok, err = session:login(options.so_password, "so")
-    ok, err = ok and session:init_pin(password), err
+    if ok then
+        ok, err = session:init_pin(password)
+    end
     if ok then
         ok, err = session:logout()
     end

@@ -134,7 +134,7 @@ function TestTypedAgain.test_after_three_entries_it_is_over()
   end
   local done = t:finish()
   lu.assertEquals(done.status, 4, done.screen)
-  lu.assertEquals(scene.counts(done.text), { cloned = 0, exists = 0, failed = 7 })
+  lu.assertEquals(scene.counts(done.screen), { cloned = 0, exists = 0, failed = 7 })
   lu.assertEquals(s:changes(before), {})
 end
 
