@@ -352,6 +352,10 @@ local function new_shell(values)
     end
     -- Late: help and usage errors read no configuration. Gives an error or nil.
     shell.configure = function()
+        if values.config and not core.file.exists(values.config) then
+            return core.error({ code = "KFR_NOT_FOUND",
+                what = "there is no configuration file " .. values.config })
+        end
         return select(2, require("keyferry").configure({
             home = values.home, config = values.config,
         }))
