@@ -74,16 +74,17 @@ static bool both_allow(struct pair *pair, uint64_t flag, CK_MECHANISM_TYPE type)
     return yes;
 }
 
-/* A module without that mechanism, or that keeps it from this key: another way may do. */
+/* A module without that mechanism, or that keeps it from this key: another way may do.
+ */
 static bool is_not_here(kf_rv rv)
 {
     static const kf_rv codes[] = {
-        CKR_MECHANISM_INVALID,         CKR_MECHANISM_PARAM_INVALID,
-        CKR_FUNCTION_NOT_SUPPORTED,    CKR_KEY_FUNCTION_NOT_PERMITTED,
-        CKR_KEY_TYPE_INCONSISTENT,     CKR_KEY_SIZE_RANGE,
-        CKR_KEY_INDIGESTIBLE,          CKR_KEY_NOT_WRAPPABLE,
-        CKR_ATTRIBUTE_SENSITIVE,       CKR_ATTRIBUTE_TYPE_INVALID,
-        CKR_DOMAIN_PARAMS_INVALID,     CKR_CURVE_NOT_SUPPORTED,
+        CKR_MECHANISM_INVALID,      CKR_MECHANISM_PARAM_INVALID,
+        CKR_FUNCTION_NOT_SUPPORTED, CKR_KEY_FUNCTION_NOT_PERMITTED,
+        CKR_KEY_TYPE_INCONSISTENT,  CKR_KEY_SIZE_RANGE,
+        CKR_KEY_INDIGESTIBLE,       CKR_KEY_NOT_WRAPPABLE,
+        CKR_ATTRIBUTE_SENSITIVE,    CKR_ATTRIBUTE_TYPE_INVALID,
+        CKR_DOMAIN_PARAMS_INVALID,  CKR_CURVE_NOT_SUPPORTED,
     };
     size_t i;
 
@@ -118,15 +119,15 @@ typedef kf_rv (*operation)(struct kf_session *session, CK_OBJECT_HANDLE key,
                            struct kf_secret **out, struct kf_error *err);
 
 /* A deterministic operation on the same bytes gives the same with the same key. */
-static kf_rv compare(struct pair *pair, operation run, CK_MECHANISM_TYPE type, size_t len,
-                     struct kf_error *err)
+static kf_rv compare(struct pair *pair, operation run, CK_MECHANISM_TYPE type,
+                     size_t len, struct kf_error *err)
 {
     CK_MECHANISM mechanism = {type, NULL, 0};
     struct kf_secret *ours = NULL, *theirs = NULL;
     kf_rv rv;
 
-    rv = passed_over(run(pair->a.session, pair->a.key, &mechanism, pair->nonce, len, &ours,
-                         err));
+    rv = passed_over(
+        run(pair->a.session, pair->a.key, &mechanism, pair->nonce, len, &ours, err));
     if (!rv)
         rv = passed_over(run(pair->b.session, pair->b.key, &mechanism, pair->nonce, len,
                              &theirs, err));
@@ -149,14 +150,16 @@ static size_t block_of(CK_MECHANISM_TYPE type)
     return type == CKM_AES_ECB ? 16 : 8;
 }
 
-static kf_rv by_encrypting(struct pair *pair, CK_MECHANISM_TYPE type, struct kf_error *err)
+static kf_rv by_encrypting(struct pair *pair, CK_MECHANISM_TYPE type,
+                           struct kf_error *err)
 {
     if (!both_allow(pair, CKA_ENCRYPT, type))
         return KFR_NOT_FOUND;
     return compare(pair, kf_object_encrypt, type, block_of(type), err);
 }
 
-static kf_rv by_decrypting(struct pair *pair, CK_MECHANISM_TYPE type, struct kf_error *err)
+static kf_rv by_decrypting(struct pair *pair, CK_MECHANISM_TYPE type,
+                           struct kf_error *err)
 {
     if (!both_allow(pair, CKA_DECRYPT, type))
         return KFR_NOT_FOUND;
@@ -230,7 +233,8 @@ static kf_rv wrap_nonce(const struct pair *pair, const struct side *side,
     return passed_over(rv);
 }
 
-static kf_rv by_wrapping(struct pair *pair, CK_MECHANISM_TYPE type, struct kf_error *err)
+static kf_rv by_wrapping(struct pair *pair, CK_MECHANISM_TYPE type,
+                         struct kf_error *err)
 {
     struct kf_secret *ours = NULL, *theirs = NULL;
     kf_rv rv;
@@ -250,7 +254,8 @@ static kf_rv by_wrapping(struct pair *pair, CK_MECHANISM_TYPE type, struct kf_er
 /* ---- RSA: to the public half and back ---- */
 
 /* a's public half as a session object of a's session. */
-static kf_rv rsa_public(const struct side *side, CK_OBJECT_HANDLE *out, struct kf_error *err)
+static kf_rv rsa_public(const struct side *side, CK_OBJECT_HANDLE *out,
+                        struct kf_error *err)
 {
     const struct kf_attribute *n = kf_attributes_get(side->known, CKA_MODULUS);
     const struct kf_attribute *e = kf_attributes_get(side->known, CKA_PUBLIC_EXPONENT);
@@ -268,15 +273,15 @@ static kf_rv rsa_public(const struct side *side, CK_OBJECT_HANDLE *out, struct k
     return rv;
 }
 
-static kf_rv rsa_cipher(struct pair *pair, CK_MECHANISM *mechanism, struct kf_secret **out,
-                        struct kf_error *err)
+static kf_rv rsa_cipher(struct pair *pair, CK_MECHANISM *mechanism,
+                        struct kf_secret **out, struct kf_error *err)
 {
     CK_OBJECT_HANDLE half = CK_INVALID_HANDLE;
     kf_rv rv = rsa_public(&pair->a, &half, err);
 
     if (!rv)
-        rv = passed_over(kf_object_encrypt(pair->a.session, half, mechanism, pair->nonce,
-                                           16, out, err));
+        rv = passed_over(kf_object_encrypt(pair->a.session, half, mechanism,
+                                           pair->nonce, 16, out, err));
     destroy(&pair->a, half);
     return rv;
 }
@@ -387,7 +392,8 @@ static kf_rv find_halves(const struct side *where, const struct side *of,
     return rv;
 }
 
-/* Ids repeat, so a public key counts as a's half only when it verifies a's signature. */
+/* Ids repeat, so a public key counts as a's half only when it verifies a's signature.
+ */
 static kf_rv verify_with(const struct pair *pair, const struct side *where,
                          CK_OBJECT_HANDLE half, struct signatures *signs,
                          struct kf_error *err)
@@ -397,10 +403,11 @@ static kf_rv verify_with(const struct pair *pair, const struct side *where,
 
     if (rv)
         return KFR_NOT_FOUND;
-    rv = kf_object_verify(where->session, half, &signs->mechanism, pair->nonce, signs->len,
-                          signs->b->data, signs->b->len, err);
+    rv = kf_object_verify(where->session, half, &signs->mechanism, pair->nonce,
+                          signs->len, signs->b->data, signs->b->len, err);
     return rv == CKR_SIGNATURE_INVALID || rv == CKR_SIGNATURE_LEN_RANGE
-               ? another_key(err, "the original's public key does not verify its signature")
+               ? another_key(err,
+                             "the original's public key does not verify its signature")
                : rv;
 }
 
@@ -421,8 +428,8 @@ static kf_rv verify_at(const struct pair *pair, const struct side *where,
 
 /* Without a public half anywhere: both sign, so both can be used, and the token says by
  * a digest of their values that they are equal. It proves equality only: of unequal
- * digests the encoding may be the reason. (C_DigestKey is for secret keys; SoftHSM takes
- * any that has a CKA_VALUE.) */
+ * digests the encoding may be the reason. (C_DigestKey is for secret keys; SoftHSM
+ * takes any that has a CKA_VALUE.) */
 static kf_rv equal_by_digest(const struct pair *pair)
 {
     uint8_t ours[KF_MAC_BYTES], theirs[KF_MAC_BYTES];
@@ -434,7 +441,8 @@ static kf_rv equal_by_digest(const struct pair *pair)
     return KFR_OK;
 }
 
-static kf_rv by_verifying(struct pair *pair, CK_MECHANISM_TYPE type, struct kf_error *err)
+static kf_rv by_verifying(struct pair *pair, CK_MECHANISM_TYPE type,
+                          struct kf_error *err)
 {
     struct signatures signs = {{type, NULL, 0}, NONCE, NULL, NULL};
     kf_rv rv;
@@ -472,9 +480,13 @@ static const struct peer {
     CK_ATTRIBUTE_TYPE parameters[2];
 } peers[] = {
     {CKK_EC, CKM_EC_KEY_PAIR_GEN, CKA_EC_POINT, {CKA_EC_PARAMS, CKA_EC_PARAMS}},
-    {CKK_EC_EDWARDS, CKM_EC_EDWARDS_KEY_PAIR_GEN, CKA_EC_POINT,
+    {CKK_EC_EDWARDS,
+     CKM_EC_EDWARDS_KEY_PAIR_GEN,
+     CKA_EC_POINT,
      {CKA_EC_PARAMS, CKA_EC_PARAMS}},
-    {KF_CKK_EC_MONTGOMERY, 0x1056UL /* CKM_EC_MONTGOMERY_KEY_PAIR_GEN */, CKA_EC_POINT,
+    {KF_CKK_EC_MONTGOMERY,
+     0x1056UL /* CKM_EC_MONTGOMERY_KEY_PAIR_GEN */,
+     CKA_EC_POINT,
      {CKA_EC_PARAMS, CKA_EC_PARAMS}},
     {CKK_DH, CKM_DH_PKCS_KEY_PAIR_GEN, CKA_VALUE, {CKA_PRIME, CKA_BASE}},
 };
@@ -500,8 +512,10 @@ static kf_rv make_peer(const struct side *side, const struct peer *peer,
 {
     CK_MECHANISM mechanism = {peer->generate, NULL, 0};
     CK_OBJECT_HANDLE public_half = CK_INVALID_HANDLE, private_half = CK_INVALID_HANDLE;
-    struct kf_attributes *public_set = session_set(CKO_PUBLIC_KEY, peer->key_type, false);
-    struct kf_attributes *private_set = session_set(CKO_PRIVATE_KEY, peer->key_type, true);
+    struct kf_attributes *public_set =
+        session_set(CKO_PUBLIC_KEY, peer->key_type, false);
+    struct kf_attributes *private_set =
+        session_set(CKO_PRIVATE_KEY, peer->key_type, true);
     kf_rv rv = KFR_MEMORY;
 
     if (!public_set || !private_set ||
@@ -511,10 +525,11 @@ static kf_rv make_peer(const struct side *side, const struct peer *peer,
     if (!copy_parameters(side, peer, public_set))
         goto done;
     rv = passed_over(kf_object_generate_pair(side->session, &mechanism, public_set,
-                                             private_set, &public_half, &private_half, err));
+                                             private_set, &public_half, &private_half,
+                                             err));
     if (!rv)
-        rv = passed_over(kf_object_read_one(side->session, public_half, peer->public_value,
-                                            out, err));
+        rv = passed_over(kf_object_read_one(side->session, public_half,
+                                            peer->public_value, out, err));
     destroy(side, public_half);
     destroy(side, private_half);
 done:
@@ -567,7 +582,8 @@ static kf_rv derive(const struct side *side, CK_MECHANISM_TYPE type,
     return passed_over(rv);
 }
 
-static kf_rv by_deriving(struct pair *pair, CK_MECHANISM_TYPE type, struct kf_error *err)
+static kf_rv by_deriving(struct pair *pair, CK_MECHANISM_TYPE type,
+                         struct kf_error *err)
 {
     uint64_t key_type = kf_attributes_ulong(pair->a.known, CKA_KEY_TYPE, 0);
     CK_OBJECT_HANDLE ours = CK_INVALID_HANDLE, theirs = CK_INVALID_HANDLE;
@@ -688,9 +704,10 @@ static kf_rv challenge_key(struct pair *pair, struct kf_error *err)
         return another_key(err, "their CKA_KEY_TYPE are not the same");
     if (kf_attributes_bool(pair->a.known, CKA_ALWAYS_AUTHENTICATE, false) ||
         kf_attributes_bool(pair->b.known, CKA_ALWAYS_AUTHENTICATE, false))
-        return kf_fail(err, KFR_NOT_FOUND, NULL, "compare its attributes instead",
-                       "CKA_ALWAYS_AUTHENTICATE is true: the PIN would be asked for each "
-                       "operation");
+        return kf_fail(
+            err, KFR_NOT_FOUND, NULL, "compare its attributes instead",
+            "CKA_ALWAYS_AUTHENTICATE is true: the PIN would be asked for each "
+            "operation");
     if (!kf_crypto_random(pair->nonce, sizeof pair->nonce))
         return kf_fail(err, KFR_CRYPTO, NULL, NULL, "no random bytes");
     pair->nonce[0] &= 0x3f; /* a number below any modulus, for CKM_RSA_X_509 */
@@ -708,8 +725,9 @@ static kf_rv challenge_key(struct pair *pair, struct kf_error *err)
 
 /* ---- what is no key ---- */
 
-static kf_rv value_of(const struct side *side, uint64_t type, struct kf_attributes *spare,
-                      const struct kf_attribute **out, struct kf_error *err)
+static kf_rv value_of(const struct side *side, uint64_t type,
+                      struct kf_attributes *spare, const struct kf_attribute **out,
+                      struct kf_error *err)
 {
     kf_rv rv = KFR_OK;
 

@@ -12,7 +12,8 @@ struct kf_end {
     size_t staged;
 };
 
-const struct kf_engine *const kf_engines[] = {&kf_engine_softhsm, &kf_engine_wrap, NULL};
+const struct kf_engine *const kf_engines[] = {&kf_engine_softhsm, &kf_engine_wrap,
+                                              NULL};
 
 const struct kf_engine *kf_engine_named(const char *name)
 {
@@ -107,7 +108,8 @@ size_t kf_end_staged(const struct kf_end *end)
     return end->staged;
 }
 
-/* A commit that failed as a whole says so of every object that it did not answer for. */
+/* A commit that failed as a whole says so of every object that it did not answer for.
+ */
 static void settle_failed(struct kf_planted *planted, size_t count, kf_rv rv,
                           const struct kf_error *err)
 {
@@ -122,8 +124,9 @@ static void settle_failed(struct kf_planted *planted, size_t count, kf_rv rv,
     }
 }
 
-kf_rv kf_end_commit(struct kf_end *end, enum kf_commit mode, const CK_OBJECT_HANDLE *remove,
-                    size_t remove_count, struct kf_planted *planted, struct kf_error *err)
+kf_rv kf_end_commit(struct kf_end *end, enum kf_commit mode,
+                    const CK_OBJECT_HANDLE *remove, size_t remove_count,
+                    struct kf_planted *planted, struct kf_error *err)
 {
     size_t count = end->staged;
     kf_rv rv;

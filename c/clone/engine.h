@@ -5,12 +5,13 @@
  * the sealed object. An end is a logged-in session seen through an engine, with the
  * domain that seals or opens there.
  *
- * Arrival has two steps, so that a run can be all or nothing: kf_end_stage authenticates
- * a sealed object and makes the clone ready, with no other program able to see it;
- * kf_end_commit makes all staged ones real (durable on disk where the engine can), removes
- * the old ones it is told to, reads back and compares. kf_end_abort forgets what is
- * staged. A staged object that turns out wrong at commit is undone, alone when mode is
- * KF_COMMIT_EACH, with all others (and nothing removed) when it is KF_COMMIT_ALL.
+ * Arrival has two steps, so that a run can be all or nothing: kf_end_stage
+ * authenticates a sealed object and makes the clone ready, with no other program able
+ * to see it; kf_end_commit makes all staged ones real (durable on disk where the engine
+ * can), removes the old ones it is told to, reads back and compares. kf_end_abort
+ * forgets what is staged. A staged object that turns out wrong at commit is undone,
+ * alone when mode is KF_COMMIT_EACH, with all others (and nothing removed) when it is
+ * KF_COMMIT_ALL.
  */
 #ifndef KF_CLONE_ENGINE_H
 #define KF_CLONE_ENGINE_H
@@ -23,48 +24,55 @@
 
 struct kf_end;
 
-/* What a clone could not keep, for the user: "CKA_LOCAL, CKA_DATE"; empty when exact. */
+/* What a clone could not keep, for the user: "CKA_LOCAL, CKA_DATE"; empty when exact.
+ */
 enum { KF_LOST_MAX = 200 };
 
 enum kf_commit { KF_COMMIT_EACH, KF_COMMIT_ALL };
 
 /* One staged object after the commit. */
 struct kf_planted {
-    kf_rv rv;                 /* 0, or why this one is not there */
-    CK_OBJECT_HANDLE handle;  /* in the end's session, when rv is 0 */
+    kf_rv rv;                /* 0, or why this one is not there */
+    CK_OBJECT_HANDLE handle; /* in the end's session, when rv is 0 */
     char lost[KF_LOST_MAX];
-    struct kf_error err;      /* when rv is not 0 */
+    struct kf_error err; /* when rv is not 0 */
 };
 
 struct kf_engine {
     const char *name;
-    /* 0: this engine can work that session's partition; else err says why not in words a
-     * user understands. Needs no login. */
+    /* 0: this engine can work that session's partition; else err says why not in words
+     * a user understands. Needs no login. */
     kf_rv (*probe)(struct kf_session *session, struct kf_error *err);
-    /* The domain that lives in the partition, as this engine can use it. KFR_NOT_FOUND. */
+    /* The domain that lives in the partition, as this engine can use it. KFR_NOT_FOUND.
+     */
     kf_rv (*find_domain)(struct kf_session *session, struct kf_domain **out,
                          struct kf_error *err);
     /* Both keep what they need of session and domain; the session outlives the end. */
     kf_rv (*open)(struct kf_session *session, struct kf_domain *domain, void **state,
                   struct kf_error *err);
     void (*close)(void *state); /* aborts what is staged */
-    /* Seals object; `known` are its attributes as kf_object_read gave them. `lost` names
-     * what even the sealed object does not hold. */
-    kf_rv (*seal)(void *state, CK_OBJECT_HANDLE object, const struct kf_attributes *known,
-                  struct kf_writer *out, char lost[KF_LOST_MAX], struct kf_error *err);
-    /* Digest of its key material (kf_material_digest). KFR_NOT_FOUND: this engine cannot. */
-    kf_rv (*digest)(void *state, CK_OBJECT_HANDLE object, const struct kf_attributes *known,
-                    uint8_t out[KF_MAC_BYTES], struct kf_error *err);
+    /* Seals object; `known` are its attributes as kf_object_read gave them. `lost`
+     * names what even the sealed object does not hold. */
+    kf_rv (*seal)(void *state, CK_OBJECT_HANDLE object,
+                  const struct kf_attributes *known, struct kf_writer *out,
+                  char lost[KF_LOST_MAX], struct kf_error *err);
+    /* Digest of its key material (kf_material_digest). KFR_NOT_FOUND: this engine
+     * cannot. */
+    kf_rv (*digest)(void *state, CK_OBJECT_HANDLE object,
+                    const struct kf_attributes *known, uint8_t out[KF_MAC_BYTES],
+                    struct kf_error *err);
     /* `changes` (NULL: none) are attributes the policy wants different on the clone. */
     kf_rv (*stage)(void *state, const struct kf_sealed *sealed,
                    const struct kf_attributes *changes, struct kf_error *err);
-    /* planted has room for as many as were staged, in that order. `remove` are handles of
-     * this session; they go only when every staged object is in and checked, whatever the
-     * mode. An rv of 0 with single planted[].rv not 0 is a partial success, and nothing
-     * was removed. An rv not 0: nothing was planted, except where planted[].rv is 0 all
-     * the same (all are in, but an old object would not go). Nothing is staged after. */
+    /* planted has room for as many as were staged, in that order. `remove` are handles
+     * of this session; they go only when every staged object is in and checked,
+     * whatever the mode. An rv of 0 with single planted[].rv not 0 is a partial
+     * success, and nothing was removed. An rv not 0: nothing was planted, except where
+     * planted[].rv is 0 all the same (all are in, but an old object would not go).
+     * Nothing is staged after. */
     kf_rv (*commit)(void *state, enum kf_commit mode, const CK_OBJECT_HANDLE *remove,
-                    size_t remove_count, struct kf_planted *planted, struct kf_error *err);
+                    size_t remove_count, struct kf_planted *planted,
+                    struct kf_error *err);
     void (*abort)(void *state);
 };
 
@@ -93,8 +101,9 @@ kf_rv kf_end_digest(struct kf_end *end, CK_OBJECT_HANDLE object,
 kf_rv kf_end_stage(struct kf_end *end, const void *sealed, size_t len,
                    const struct kf_attributes *changes, struct kf_error *err);
 size_t kf_end_staged(const struct kf_end *end);
-kf_rv kf_end_commit(struct kf_end *end, enum kf_commit mode, const CK_OBJECT_HANDLE *remove,
-                    size_t remove_count, struct kf_planted *planted, struct kf_error *err);
+kf_rv kf_end_commit(struct kf_end *end, enum kf_commit mode,
+                    const CK_OBJECT_HANDLE *remove, size_t remove_count,
+                    struct kf_planted *planted, struct kf_error *err);
 void kf_end_abort(struct kf_end *end);
 
 #endif

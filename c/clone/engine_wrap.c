@@ -28,8 +28,8 @@ static kf_rv probe(struct kf_session *session, struct kf_error *err)
     bool found = false;
     kf_rv rv;
 
-    rv = kf_slot_mechanisms(kf_session_module(session), kf_session_slot(session), &types,
-                            &count, err);
+    rv = kf_slot_mechanisms(kf_session_module(session), kf_session_slot(session),
+                            &types, &count, err);
     if (rv)
         return rv;
     for (i = 0; i < count; i++)
@@ -43,8 +43,8 @@ static kf_rv probe(struct kf_session *session, struct kf_error *err)
                            kf_session_token(session)->label);
 }
 
-static kf_rv open_end(struct kf_session *session, struct kf_domain *domain, void **state,
-                      struct kf_error *err)
+static kf_rv open_end(struct kf_session *session, struct kf_domain *domain,
+                      void **state, struct kf_error *err)
 {
     struct wrap_end *end = calloc(1, sizeof *end);
 
@@ -95,8 +95,8 @@ static bool is_whole_blocks(CK_KEY_TYPE type)
 static kf_rv refuse_length(struct kf_error *err, const char *why)
 {
     return kf_fail(err, KFR_NOT_CLONABLE, "C_WrapKey",
-                   "the engine softhsm can clone it, or a domain given as text",
-                   "%s", why);
+                   "the engine softhsm can clone it, or a domain given as text", "%s",
+                   why);
 }
 
 /* Cuts the padding that a module put before RFC 5649, and wraps what is the key. */
@@ -130,14 +130,16 @@ static size_t zeros_at_end(const struct kf_secret *plain)
 /* The length of a key that the token does not tell: asked by digest, with each length
  * that the zeros at the end allow. */
 static kf_rv length_by_digest(struct wrap_end *end, CK_OBJECT_HANDLE object,
-                              const struct body *body, size_t *len, struct kf_error *err)
+                              const struct body *body, size_t *len,
+                              struct kf_error *err)
 {
     uint8_t theirs[KF_MAC_BYTES], ours[KF_CRYPTO_HASH];
     size_t zeros = zeros_at_end(body->plain), cut;
 
     if (kf_wrap_token_digest(end->format.session, object, theirs))
-        return refuse_length(err, "the token tells neither length nor digest of this key, "
-                                  "so padding cannot be told from key bytes");
+        return refuse_length(err,
+                             "the token tells neither length nor digest of this key, "
+                             "so padding cannot be told from key bytes");
     for (cut = 0; cut <= zeros; cut++) {
         *len = body->plain->len - cut;
         if (!kf_crypto_sha256(body->plain->data, *len, ours))
@@ -188,8 +190,8 @@ static kf_rv same_after_unwrap(struct wrap_end *end, CK_OBJECT_HANDLE object,
         kf_attributes_set_bool(set, CKA_PRIVATE, true) &&
         kf_attributes_set_bool(set, CKA_SENSITIVE, true) &&
         kf_attributes_set_bool(set, CKA_EXTRACTABLE, false))
-        rv = kf_wrap_in(&end->format, body->wrapped->data, body->wrapped->len, set, &copy,
-                        err);
+        rv = kf_wrap_in(&end->format, body->wrapped->data, body->wrapped->len, set,
+                        &copy, err);
     else
         kf_fail(err, rv, NULL, NULL, "no memory to check a wrapped key");
     kf_attributes_free(set);
@@ -203,8 +205,9 @@ static kf_rv same_after_unwrap(struct wrap_end *end, CK_OBJECT_HANDLE object,
         return refuse_length(err, "the token tells too little to be sure that it wraps "
                                   "this key without padding");
     return memcmp(theirs, again, sizeof theirs)
-               ? refuse_length(err, "the token pads this key when it wraps it (its length "
-                                    "is no multiple of 8)")
+               ? refuse_length(err,
+                               "the token pads this key when it wraps it (its length "
+                               "is no multiple of 8)")
                : KFR_OK;
 }
 
@@ -219,8 +222,8 @@ static kf_rv fit_wrapped(struct wrap_end *end, CK_OBJECT_HANDLE object,
         told = 0;
     if (told && body->wrapped->len != (size_t)((told + 7) / 8 * 8 + 8))
         return kf_fail(err, KFR_DIFFERS, "C_WrapKey", NULL,
-                       "the token wrapped %zu bytes for a key of %lu", body->wrapped->len,
-                       (unsigned long)told);
+                       "the token wrapped %zu bytes for a key of %lu",
+                       body->wrapped->len, (unsigned long)told);
     if (told ? told % 8 == 0 : whole)
         return KFR_OK;
     return same_after_unwrap(end, object, body, err);
@@ -272,15 +275,17 @@ static kf_rv take_body(struct wrap_end *end, CK_OBJECT_HANDLE object,
 static bool may_leave(const struct kf_attributes *known, struct kf_error *err)
 {
     if (!kf_attributes_bool(known, CKA_EXTRACTABLE, false)) {
-        kf_fail(err, KFR_NOT_CLONABLE, NULL, "the engine softhsm can clone it",
-                "CKA_EXTRACTABLE is false: this key may not leave its token by C_WrapKey; "
-                "the engine softhsm can clone it");
+        kf_fail(
+            err, KFR_NOT_CLONABLE, NULL, "the engine softhsm can clone it",
+            "CKA_EXTRACTABLE is false: this key may not leave its token by C_WrapKey; "
+            "the engine softhsm can clone it");
         return false;
     }
     if (kf_attributes_bool(known, CKA_WRAP_WITH_TRUSTED, false)) {
-        kf_fail(err, KFR_NOT_CLONABLE, NULL, "the engine softhsm can clone it",
-                "CKA_WRAP_WITH_TRUSTED is true: this key may leave its token only under a "
-                "key that the SO has marked as trusted, which a cloning domain is not");
+        kf_fail(
+            err, KFR_NOT_CLONABLE, NULL, "the engine softhsm can clone it",
+            "CKA_WRAP_WITH_TRUSTED is true: this key may leave its token only under a "
+            "key that the SO has marked as trusted, which a cloning domain is not");
         return false;
     }
     return true;
@@ -294,10 +299,11 @@ static kf_rv not_wrapped(struct kf_error *err, kf_rv rv)
     if (rv != CKR_KEY_NOT_WRAPPABLE && rv != CKR_KEY_UNEXTRACTABLE &&
         rv != CKR_KEY_SIZE_RANGE)
         return rv;
-    return kf_fail(err, KFR_NOT_CLONABLE, "C_WrapKey", "the engine softhsm can clone it",
-                   "the token does not wrap this key (%s), and as CKA_SENSITIVE is true "
-                   "it cannot be read either",
-                   kf_name_text(KF_CKR, rv, text, sizeof text));
+    return kf_fail(
+        err, KFR_NOT_CLONABLE, "C_WrapKey", "the engine softhsm can clone it",
+        "the token does not wrap this key (%s), and as CKA_SENSITIVE is true "
+        "it cannot be read either",
+        kf_name_text(KF_CKR, rv, text, sizeof text));
 }
 
 static kf_rv seal_key(struct wrap_end *end, CK_OBJECT_HANDLE object,
@@ -342,8 +348,8 @@ static kf_rv hide_value(struct wrap_end *end, CK_OBJECT_HANDLE object,
     if (!sealed->hidden)
         return kf_fail(err, KFR_MEMORY, NULL, NULL, "no memory for a private value");
     rv = value ? KFR_OK
-               : kf_object_read_one(end->format.session, object, CKA_VALUE, sealed->hidden,
-                                    err);
+               : kf_object_read_one(end->format.session, object, CKA_VALUE,
+                                    sealed->hidden, err);
     if (value && !kf_attributes_set(sealed->hidden, CKA_VALUE, KF_BYTES, value->value,
                                     value->len))
         rv = kf_fail(err, KFR_MEMORY, NULL, NULL, "no memory for a private value");
@@ -359,7 +365,8 @@ static kf_rv show_value(struct wrap_end *end, CK_OBJECT_HANDLE object,
         return hide_value(end, object, sealed, err);
     if (kf_attributes_get(sealed->open, CKA_VALUE))
         return KFR_OK;
-    return kf_object_read_one(end->format.session, object, CKA_VALUE, sealed->open, err);
+    return kf_object_read_one(end->format.session, object, CKA_VALUE, sealed->open,
+                              err);
 }
 
 static kf_rv seal_open(struct wrap_end *end, CK_OBJECT_HANDLE object,
@@ -384,9 +391,9 @@ static const struct sealer {
                   const struct kf_attributes *known, struct kf_sealed *sealed,
                   struct kf_error *err);
 } sealers[] = {
-    {CKO_DATA, seal_data},         {CKO_CERTIFICATE, seal_open},
-    {CKO_PUBLIC_KEY, seal_open},   {CKO_PRIVATE_KEY, seal_key},
-    {CKO_SECRET_KEY, seal_key},    {CKO_DOMAIN_PARAMETERS, seal_open},
+    {CKO_DATA, seal_data},       {CKO_CERTIFICATE, seal_open},
+    {CKO_PUBLIC_KEY, seal_open}, {CKO_PRIVATE_KEY, seal_key},
+    {CKO_SECRET_KEY, seal_key},  {CKO_DOMAIN_PARAMETERS, seal_open},
 };
 
 static const struct sealer *sealer_of(const struct kf_attributes *known)
@@ -416,8 +423,9 @@ static kf_rv note_unread(struct wrap_end *end, CK_OBJECT_HANDLE object,
     return rv;
 }
 
-static kf_rv seal(void *state, CK_OBJECT_HANDLE object, const struct kf_attributes *known,
-                  struct kf_writer *out, char lost[KF_LOST_MAX], struct kf_error *err)
+static kf_rv seal(void *state, CK_OBJECT_HANDLE object,
+                  const struct kf_attributes *known, struct kf_writer *out,
+                  char lost[KF_LOST_MAX], struct kf_error *err)
 {
     const struct sealer *sealer = sealer_of(known);
     struct wrap_end *end = state;
@@ -430,8 +438,8 @@ static kf_rv seal(void *state, CK_OBJECT_HANDLE object, const struct kf_attribut
         return kf_fail(err, KFR_NOT_CLONABLE, NULL, NULL,
                        "the engine wrap does not know objects of the class %s",
                        kf_name_text(KF_CKO,
-                                    kf_attributes_ulong(known, CKA_CLASS, UINT64_MAX), text,
-                                    sizeof text));
+                                    kf_attributes_ulong(known, CKA_CLASS, UINT64_MAX),
+                                    text, sizeof text));
     snprintf(sealed.source_serial, sizeof sealed.source_serial, "%s",
              kf_session_token(end->format.session)->serial);
     rv = note_unread(end, object, lost, err);
@@ -452,7 +460,8 @@ done:
 /* The key material of `object` as far as this end may see it; an empty set when that is
  * nothing (public numbers may still be enough). */
 static kf_rv read_material(struct wrap_end *end, CK_OBJECT_HANDLE object,
-                           const struct kf_attributes *known, struct kf_attributes **out)
+                           const struct kf_attributes *known,
+                           struct kf_attributes **out)
 {
     uint64_t object_class = kf_attributes_ulong(known, CKA_CLASS, UINT64_MAX);
     struct body body = {0};
@@ -469,13 +478,15 @@ static kf_rv read_material(struct wrap_end *end, CK_OBJECT_HANDLE object,
     if (kf_domain_is_host(end->format.domain) && may_leave(known, NULL))
         rv = take_body(end, object, known, &body, NULL);
     if (!rv)
-        rv = kf_material_attributes(known, body.plain->data, body.plain->len, out, NULL);
+        rv =
+            kf_material_attributes(known, body.plain->data, body.plain->len, out, NULL);
     body_clear(&body);
     return rv ? kf_object_read_key(end->format.session, object, out, NULL) : rv;
 }
 
-static kf_rv digest(void *state, CK_OBJECT_HANDLE object, const struct kf_attributes *known,
-                    uint8_t out[KF_MAC_BYTES], struct kf_error *err)
+static kf_rv digest(void *state, CK_OBJECT_HANDLE object,
+                    const struct kf_attributes *known, uint8_t out[KF_MAC_BYTES],
+                    struct kf_error *err)
 {
     struct wrap_end *end = state;
     struct kf_attributes *key = NULL;
@@ -502,10 +513,11 @@ static kf_rv stage(void *state, const struct kf_sealed *sealed,
 }
 
 static kf_rv commit(void *state, enum kf_commit mode, const CK_OBJECT_HANDLE *remove,
-                    size_t remove_count, struct kf_planted *planted, struct kf_error *err)
+                    size_t remove_count, struct kf_planted *planted,
+                    struct kf_error *err)
 {
-    return kf_wrap_commit(&((struct wrap_end *)state)->plant, mode, remove, remove_count,
-                          planted, err);
+    return kf_wrap_commit(&((struct wrap_end *)state)->plant, mode, remove,
+                          remove_count, planted, err);
 }
 
 static void abort_staged(void *state)

@@ -49,11 +49,12 @@ bool kf_wrap_same_number(const struct kf_attribute *a, const struct kf_attribute
 /* What restricts when it is true; every other boolean of KF_ROLE_RIGHT permits. */
 static bool restricts(uint64_t type)
 {
-    return type == CKA_PRIVATE || type == CKA_SENSITIVE || type == CKA_WRAP_WITH_TRUSTED ||
-           type == CKA_ALWAYS_AUTHENTICATE;
+    return type == CKA_PRIVATE || type == CKA_SENSITIVE ||
+           type == CKA_WRAP_WITH_TRUSTED || type == CKA_ALWAYS_AUTHENTICATE;
 }
 
-static bool has_mechanism(const struct kf_attribute *set, const unsigned char *mechanism)
+static bool has_mechanism(const struct kf_attribute *set,
+                          const unsigned char *mechanism)
 {
     size_t i;
 
@@ -64,7 +65,8 @@ static bool has_mechanism(const struct kf_attribute *set, const unsigned char *m
 }
 
 /* Nothing wanted: anything goes, says an empty list of mechanisms or template. */
-static bool more_in_list(const struct kf_attribute *want, const struct kf_attribute *got)
+static bool more_in_list(const struct kf_attribute *want,
+                         const struct kf_attribute *got)
 {
     size_t i;
 
@@ -94,15 +96,15 @@ static bool has_more(const struct kf_attribute *want, const struct kf_attribute 
 static bool same(const struct kf_attribute *want, const struct kf_attribute *got)
 {
     if (!got)
-        return !want->len;
+        return !want->len || (kf_wrap_true_by_default(want->type) && want->value[0]);
     if (kf_attribute_equal(want, got))
         return true;
     if (want->kind != got->kind)
         return !want->len && !got->len;
     if (want->type == CKA_EC_PARAMS)
         return kf_curve_same(want->value, want->len, got->value, got->len);
-    return want->kind == KF_BYTES && want->type != CKA_VALUE && kf_wrap_is_number(want->type) &&
-           kf_wrap_same_number(want, got);
+    return want->kind == KF_BYTES && want->type != CKA_VALUE &&
+           kf_wrap_is_number(want->type) && kf_wrap_same_number(want, got);
 }
 
 static kf_rv differs(struct kf_error *err, uint64_t type, const char *how)
@@ -117,7 +119,8 @@ static kf_rv differs(struct kf_error *err, uint64_t type, const char *how)
 static bool correct(struct kf_wrap_format *format, CK_OBJECT_HANDLE object,
                     const struct kf_attribute *want)
 {
-    struct kf_attributes *set = kf_attributes_new(false), *got = kf_attributes_new(false);
+    struct kf_attributes *set = kf_attributes_new(false),
+                         *got = kf_attributes_new(false);
     const struct kf_attribute *now = NULL;
     bool good;
 
@@ -159,14 +162,15 @@ static kf_rv judge(const struct readback *back, const struct kf_attribute *want,
         want->len && correct(back->format, back->object, want))
         return KFR_OK;
     if ((roles & KF_ROLE_RIGHT) && has_more(want, got))
-        return differs(err, want->type, "would give it more rights than the original has");
+        return differs(err, want->type,
+                       "would give it more rights than the original has");
     kf_wrap_lose(back->lost, want->type);
     return KFR_OK;
 }
 
 /* VALUE_LEN is 0 on keys that SoftHSM unwrapped: then it tells nothing. */
-static kf_rv compare_length(const struct kf_wrap_item *item, const struct kf_attributes *got,
-                            struct kf_error *err)
+static kf_rv compare_length(const struct kf_wrap_item *item,
+                            const struct kf_attributes *got, struct kf_error *err)
 {
     uint64_t want = kf_attributes_ulong(item->want, CKA_VALUE_LEN, 0);
     uint64_t is = kf_attributes_ulong(got, CKA_VALUE_LEN, 0);
@@ -187,14 +191,15 @@ static kf_rv plain_body(struct kf_wrap_format *format, const struct kf_wrap_item
 
     *out = NULL;
     if (item->wrapped && kf_domain_is_host(format->domain))
-        return kf_domain_unwrap_bytes(format->domain, item->wrapped,
-                                      item->wrapped_len, out, err);
+        return kf_domain_unwrap_bytes(format->domain, item->wrapped, item->wrapped_len,
+                                      out, err);
     if (!item->wrapped && item->hidden && item->object_class == CKO_SECRET_KEY)
         value = kf_attributes_get(item->hidden, CKA_VALUE);
     if (!value)
         return KFR_OK;
     *out = kf_secret_from(value->value, value->len);
-    return *out ? KFR_OK : kf_fail(err, KFR_MEMORY, NULL, NULL, "no memory for a check");
+    return *out ? KFR_OK
+                : kf_fail(err, KFR_MEMORY, NULL, NULL, "no memory for a check");
 }
 
 static kf_rv compare_secret(struct kf_wrap_format *format, CK_OBJECT_HANDLE object,
@@ -208,12 +213,14 @@ static kf_rv compare_secret(struct kf_wrap_format *format, CK_OBJECT_HANDLE obje
     if (!kf_crypto_sha256(plain->data, plain->len, ours))
         return kf_fail(err, KFR_CRYPTO, NULL, NULL, "SHA-256 failed");
     *proved = !CRYPTO_memcmp(theirs, ours, sizeof ours);
-    return *proved ? KFR_OK
-                   : kf_fail(err, KFR_DIFFERS, "C_DigestKey", NULL,
-                             "the clone was undone: its key bytes are not the original's");
+    return *proved
+               ? KFR_OK
+               : kf_fail(err, KFR_DIFFERS, "C_DigestKey", NULL,
+                         "the clone was undone: its key bytes are not the original's");
 }
 
-static bool same_key_attributes(const struct kf_attributes *a, const struct kf_attributes *b)
+static bool same_key_attributes(const struct kf_attributes *a,
+                                const struct kf_attributes *b)
 {
     size_t i;
 
@@ -291,7 +298,8 @@ static kf_rv compare_private(struct kf_wrap_format *format,
     const struct kf_attributes *ours = item->hidden;
     kf_rv rv = KFR_OK;
 
-    if (plain && !kf_material_attributes(item->want, plain->data, plain->len, &read, NULL))
+    if (plain &&
+        !kf_material_attributes(item->want, plain->data, plain->len, &read, NULL))
         ours = read;
     if (read)
         rv = compare_rewrapped(format, item, object, read, proved, err);
@@ -347,8 +355,8 @@ static kf_rv compare_value(struct kf_wrap_format *format,
 }
 
 kf_rv kf_wrap_read_back(struct kf_wrap_format *format, const struct kf_wrap_item *item,
-                       CK_OBJECT_HANDLE object, bool trial, char lost[KF_LOST_MAX],
-                       struct kf_error *err)
+                        CK_OBJECT_HANDLE object, bool trial, char lost[KF_LOST_MAX],
+                        struct kf_error *err)
 {
     struct readback back = {format, object, false, trial, lost};
     struct kf_row rows[KF_ROWS_MAX];

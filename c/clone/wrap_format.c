@@ -86,7 +86,8 @@ static kf_rv wrap_by(struct kf_wrap_format *format, CK_MECHANISM_TYPE type,
     CK_OBJECT_HANDLE wrapping;
     kf_rv rv = kf_domain_wrapping_key(format->domain, format->session, &wrapping, err);
 
-    return rv ? rv : kf_object_wrap(format->session, wrapping, &mechanism, key, out, err);
+    return rv ? rv
+              : kf_object_wrap(format->session, wrapping, &mechanism, key, out, err);
 }
 
 static kf_rv unwrap_by(struct kf_wrap_format *format, CK_MECHANISM_TYPE type,
@@ -98,8 +99,8 @@ static kf_rv unwrap_by(struct kf_wrap_format *format, CK_MECHANISM_TYPE type,
     kf_rv rv = kf_domain_wrapping_key(format->domain, format->session, &wrapping, err);
 
     return rv ? rv
-              : kf_object_unwrap(format->session, wrapping, &mechanism, wrapped, len, set,
-                                 out, err);
+              : kf_object_unwrap(format->session, wrapping, &mechanism, wrapped, len,
+                                 set, out, err);
 }
 
 static void destroy(struct kf_session *session, CK_OBJECT_HANDLE key)
@@ -108,8 +109,8 @@ static void destroy(struct kf_session *session, CK_OBJECT_HANDLE key)
         kf_object_destroy(session, key, NULL);
 }
 
-/* With the domain's keys at hand: what the module wrapped is unwrapped here. RFC 5649 is
- * authenticated by its own check block, so no other format passes. */
+/* With the domain's keys at hand: what the module wrapped is unwrapped here. RFC 5649
+ * is authenticated by its own check block, so no other format passes. */
 static kf_rv prove_wrap_host(struct kf_wrap_format *format, CK_MECHANISM_TYPE type)
 {
     CK_OBJECT_HANDLE key = CK_INVALID_HANDLE;
@@ -140,7 +141,8 @@ done:
 }
 
 /* Without them: 8 bytes become 16 under RFC 5649 only (section 4.1: one block, which
- * RFC 3394 cannot be, and which PKCS#7 padding makes 24); and the way back gives them. */
+ * RFC 3394 cannot be, and which PKCS#7 padding makes 24); and the way back gives them.
+ */
 static kf_rv prove_wrap_token(struct kf_wrap_format *format, CK_MECHANISM_TYPE type)
 {
     CK_OBJECT_HANDLE key = CK_INVALID_HANDLE, again = CK_INVALID_HANDLE;
@@ -178,7 +180,8 @@ static kf_rv prove_wrap_one(struct kf_wrap_format *format, CK_MECHANISM_TYPE typ
                                              : prove_wrap_token(format, type);
 }
 
-/* The key as C_WrapKey gives it is the blob it came from (RFC 5649 has no random part). */
+/* The key as C_WrapKey gives it is the blob it came from (RFC 5649 has no random part).
+ */
 static kf_rv wraps_to(struct kf_wrap_format *format, CK_OBJECT_HANDLE key,
                       const struct kf_writer *blob)
 {
@@ -225,8 +228,8 @@ done:
 
 typedef kf_rv (*prover)(struct kf_wrap_format *format, CK_MECHANISM_TYPE type);
 
-static kf_rv prove(struct kf_wrap_format *format, struct kf_wrap_proof *proof, prover by,
-                   const char *call, struct kf_error *err)
+static kf_rv prove(struct kf_wrap_format *format, struct kf_wrap_proof *proof,
+                   prover by, const char *call, struct kf_error *err)
 {
     char reason[64];
     kf_rv rv = KFR_NO_ENGINE;
@@ -239,11 +242,12 @@ static kf_rv prove(struct kf_wrap_format *format, struct kf_wrap_proof *proof, p
         }
         proof->rv = rv ? KFR_NO_ENGINE : KFR_OK;
         if (rv)
-            kf_fail(&proof->err, KFR_NO_ENGINE, call,
-                    "keys cannot travel through this module; objects that are no keys can",
-                    "neither CKM_AES_KEY_WRAP_KWP nor CKM_AES_KEY_WRAP_PAD proved to be "
-                    "RFC 5649 here (%s)",
-                    kf_name_text(KF_CKR, rv, reason, sizeof reason));
+            kf_fail(
+                &proof->err, KFR_NO_ENGINE, call,
+                "keys cannot travel through this module; objects that are no keys can",
+                "neither CKM_AES_KEY_WRAP_KWP nor CKM_AES_KEY_WRAP_PAD proved to be "
+                "RFC 5649 here (%s)",
+                kf_name_text(KF_CKR, rv, reason, sizeof reason));
         /* A module that went away has proved nothing. */
         proof->tried = kf_session_is_open(format->session);
     }
@@ -285,7 +289,8 @@ kf_rv kf_wrap_in(struct kf_wrap_format *format, const void *wrapped, size_t len,
 
     *out = CK_INVALID_HANDLE;
     return rv ? rv
-              : unwrap_by(format, format->unwrap.mechanism, wrapped, len, set, out, err);
+              : unwrap_by(format, format->unwrap.mechanism, wrapped, len, set, out,
+                          err);
 }
 
 kf_rv kf_wrap_token_digest(struct kf_session *session, CK_OBJECT_HANDLE key,

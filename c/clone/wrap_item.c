@@ -33,13 +33,12 @@ void kf_wrap_item_clear(struct kf_wrap_format *format, struct kf_wrap_item *item
 /* ---- what the clone is to be ---- */
 
 /* What a key of the class may do; never left to the module's default. */
-static const CK_ATTRIBUTE_TYPE secret_uses[] = {CKA_ENCRYPT, CKA_DECRYPT, CKA_SIGN,
-                                                CKA_VERIFY,  CKA_WRAP,    CKA_UNWRAP,
-                                                CKA_DERIVE};
-static const CK_ATTRIBUTE_TYPE private_uses[] = {CKA_DECRYPT, CKA_SIGN, CKA_SIGN_RECOVER,
-                                                 CKA_UNWRAP, CKA_DERIVE};
-static const CK_ATTRIBUTE_TYPE public_uses[] = {CKA_ENCRYPT, CKA_VERIFY, CKA_VERIFY_RECOVER,
-                                                CKA_WRAP, CKA_DERIVE};
+static const CK_ATTRIBUTE_TYPE secret_uses[] = {
+    CKA_ENCRYPT, CKA_DECRYPT, CKA_SIGN, CKA_VERIFY, CKA_WRAP, CKA_UNWRAP, CKA_DERIVE};
+static const CK_ATTRIBUTE_TYPE private_uses[] = {
+    CKA_DECRYPT, CKA_SIGN, CKA_SIGN_RECOVER, CKA_UNWRAP, CKA_DERIVE};
+static const CK_ATTRIBUTE_TYPE public_uses[] = {
+    CKA_ENCRYPT, CKA_VERIFY, CKA_VERIFY_RECOVER, CKA_WRAP, CKA_DERIVE};
 
 #define USES(list) list, sizeof list / sizeof list[0]
 static const struct uses {
@@ -113,7 +112,7 @@ static bool overlay(struct kf_attributes *want, const struct kf_attributes *chan
 }
 
 kf_rv kf_wrap_item_fill(struct kf_wrap_item *item, const struct kf_sealed *sealed,
-                       const struct kf_attributes *changes, struct kf_error *err)
+                        const struct kf_attributes *changes, struct kf_error *err)
 {
     kf_rv rv = changes ? refuse_widening(sealed->open, changes, err) : KFR_OK;
 
@@ -168,8 +167,8 @@ bool kf_wrap_true_by_default(uint64_t type)
 bool kf_wrap_is_number(uint64_t type)
 {
     static const uint64_t numbers[] = {
-        CKA_MODULUS, CKA_PUBLIC_EXPONENT, CKA_PRIME, CKA_SUBPRIME, CKA_BASE,
-        CKA_EC_PARAMS, CKA_EC_POINT, CKA_VALUE,
+        CKA_MODULUS, CKA_PUBLIC_EXPONENT, CKA_PRIME,    CKA_SUBPRIME,
+        CKA_BASE,    CKA_EC_PARAMS,       CKA_EC_POINT, CKA_VALUE,
     };
     size_t i;
 
@@ -186,8 +185,9 @@ static bool is_label(uint64_t type)
            type == CKA_APPLICATION || type == CKA_OBJECT_ID;
 }
 
-static bool is_sent(const struct kf_wrap_item *item, const struct kf_attribute *attribute,
-                    unsigned roles, enum level level, bool token)
+static bool is_sent(const struct kf_wrap_item *item,
+                    const struct kf_attribute *attribute, unsigned roles,
+                    enum level level, bool token)
 {
     uint64_t type = attribute->type;
 
@@ -238,7 +238,9 @@ static kf_rv build_set(const struct kf_wrap_item *item, enum level level, bool t
         if (is_sent(item, at, kf_wrap_roles(rows, count, at->type), level, token))
             good = kf_attributes_set(set, at->type, at->kind, at->value, at->len);
     }
-    for (i = 0; good && item->hidden && !kf_wrap_unwraps(item) && i < item->hidden->count; i++) {
+    for (i = 0;
+         good && item->hidden && !kf_wrap_unwraps(item) && i < item->hidden->count;
+         i++) {
         const struct kf_attribute *at = &item->hidden->at[i];
 
         good = kf_attributes_set(set, at->type, at->kind, at->value, at->len);
@@ -295,7 +297,7 @@ static bool open_body(struct kf_wrap_format *format, struct kf_wrap_item *item)
 }
 
 kf_rv kf_wrap_make(struct kf_wrap_format *format, struct kf_wrap_item *item, bool token,
-                  CK_OBJECT_HANDLE *out, struct kf_error *err)
+                   CK_OBJECT_HANDLE *out, struct kf_error *err)
 {
     kf_rv first = make_at(format, item, LEVEL_FULL, token, out, err), rv = first;
     bool again = kf_wrap_is_about_template(first) || first == CKR_KEY_TYPE_INCONSISTENT;

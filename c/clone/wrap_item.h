@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * wrap_item: one arriving object of the engine wrap: what it is to be, and the calls that
- * make it so.
+ * wrap_item: one arriving object of the engine wrap: what it is to be, and the calls
+ * that make it so.
  */
 #ifndef KF_CLONE_WRAP_ITEM_H
 #define KF_CLONE_WRAP_ITEM_H
@@ -15,20 +15,21 @@ struct kf_wrap_item {
     size_t wrapped_len;
     enum kf_body body;
     CK_OBJECT_CLASS object_class;
-    bool direct;                  /* made on the token at once, not by a copy */
-    bool create;                  /* C_UnwrapKey will not: from `hidden`, by C_CreateObject */
-    CK_OBJECT_HANDLE staged;      /* the session object */
+    bool direct; /* made on the token at once, not by a copy */
+    bool create; /* C_UnwrapKey will not: from `hidden`, by C_CreateObject */
+    CK_OBJECT_HANDLE staged; /* the session object */
 };
 
-/* Fills a zeroed item: the sealed object under the changes. KFR_REFUSED where they would
- * make the clone less protected. Whatever the answer, the item is to be cleared. */
+/* Fills a zeroed item: the sealed object under the changes. KFR_REFUSED where they
+ * would make the clone less protected. Whatever the answer, the item is to be cleared.
+ */
 kf_rv kf_wrap_item_fill(struct kf_wrap_item *item, const struct kf_sealed *sealed,
                         const struct kf_attributes *changes, struct kf_error *err);
 /* Destroys the session object, wipes and frees. */
 void kf_wrap_item_clear(struct kf_wrap_format *format, struct kf_wrap_item *item);
 
-/* Makes it, with everything in the template, else with what is needed, else by the other
- * call (item->create). The first refusal is the one that is told. */
+/* Makes it, with everything in the template, else with what is needed, else by the
+ * other call (item->create). The first refusal is the one that is told. */
 kf_rv kf_wrap_make(struct kf_wrap_format *format, struct kf_wrap_item *item, bool token,
                    CK_OBJECT_HANDLE *out, struct kf_error *err);
 

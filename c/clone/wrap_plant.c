@@ -129,7 +129,7 @@ static void say_left_behind(struct kf_error *err)
     size_t used = strlen(err->what);
     static const char text[] = "; WHAT WAS MADE OF IT COULD NOT BE REMOVED";
 
-    if (used + sizeof text <= sizeof err->what)
+    if (used + sizeof text <= sizeof err->what && !strstr(err->what, text))
         memcpy(err->what + used, text, sizeof text);
 }
 
@@ -142,8 +142,8 @@ static int by_handle(const void *a, const void *b)
 
 static bool was_there(const struct kf_wrap_plant *plant, CK_OBJECT_HANDLE object)
 {
-    return plant->there_count && bsearch(&object, plant->there, plant->there_count,
-                                         sizeof object, by_handle);
+    return plant->there_count &&
+           bsearch(&object, plant->there, plant->there_count, sizeof object, by_handle);
 }
 
 static kf_rv list_there(struct kf_wrap_plant *plant, struct kf_error *err)
@@ -155,8 +155,8 @@ static kf_rv list_there(struct kf_wrap_plant *plant, struct kf_error *err)
         return KFR_OK;
     filter = kf_attributes_new(false);
     if (filter && kf_attributes_set_bool(filter, CKA_TOKEN, true))
-        rv = kf_objects_find(session_of(plant), filter, &plant->there, &plant->there_count,
-                             err);
+        rv = kf_objects_find(session_of(plant), filter, &plant->there,
+                             &plant->there_count, err);
     else
         kf_fail(err, rv, NULL, NULL, "no memory for a list of objects");
     kf_attributes_free(filter);
@@ -209,7 +209,8 @@ static bool sweep(const struct kf_wrap_plant *plant, const struct kf_wrap_item *
         const struct kf_attribute *mark = kf_attributes_get(item->want, marks[i]);
 
         if (mark)
-            good = kf_attributes_set(filter, mark->type, mark->kind, mark->value, mark->len);
+            good = kf_attributes_set(filter, mark->type, mark->kind, mark->value,
+                                     mark->len);
     }
     good = good && !kf_objects_find(session_of(plant), filter, &found, &count, NULL);
     for (i = 0; good && i < count; i++)
@@ -224,13 +225,20 @@ static bool sweep(const struct kf_wrap_plant *plant, const struct kf_wrap_item *
 static bool is_clean_refusal(kf_rv rv)
 {
     static const kf_rv codes[] = {
-        CKR_FUNCTION_NOT_SUPPORTED,  CKR_ATTRIBUTE_READ_ONLY,
-        CKR_ATTRIBUTE_TYPE_INVALID,  CKR_ATTRIBUTE_VALUE_INVALID,
-        CKR_TEMPLATE_INCONSISTENT,   CKR_TEMPLATE_INCOMPLETE,
-        CKR_ACTION_PROHIBITED,       CKR_ARGUMENTS_BAD,
-        CKR_SESSION_READ_ONLY,       CKR_MECHANISM_INVALID,
-        CKR_KEY_TYPE_INCONSISTENT,   KFR_MEMORY,
-        KFR_CLOSED,                  KFR_NO_ENGINE,
+        CKR_FUNCTION_NOT_SUPPORTED,
+        CKR_ATTRIBUTE_READ_ONLY,
+        CKR_ATTRIBUTE_TYPE_INVALID,
+        CKR_ATTRIBUTE_VALUE_INVALID,
+        CKR_TEMPLATE_INCONSISTENT,
+        CKR_TEMPLATE_INCOMPLETE,
+        CKR_ACTION_PROHIBITED,
+        CKR_ARGUMENTS_BAD,
+        CKR_SESSION_READ_ONLY,
+        CKR_MECHANISM_INVALID,
+        CKR_KEY_TYPE_INCONSISTENT,
+        KFR_MEMORY,
+        KFR_CLOSED,
+        KFR_NO_ENGINE,
     };
     size_t i;
 
@@ -265,28 +273,29 @@ static bool trial_pair(const struct kf_wrap_plant *plant, CK_OBJECT_HANDLE keys[
     return good;
 }
 
-/* Says whether this module lets a new key take the place of an old one of the same class
- * and CKA_ID (NSS does, and answers OK): two keys of our own are the trial. */
+/* Says whether this module lets a new key take the place of an old one of the same
+ * class and CKA_ID (NSS does, and answers OK): two keys of our own are the trial. */
 static kf_rv learn_overwrites(struct kf_wrap_plant *plant, struct kf_error *err)
 {
     CK_OBJECT_HANDLE keys[2] = {CK_INVALID_HANDLE, CK_INVALID_HANDLE};
     bool good = trial_pair(plant, keys), gone;
 
-    plant->overwrites = good && keys[0] != keys[1] ? KF_OVERWRITES_NEVER
-                                                   : KF_OVERWRITES_PERHAPS;
+    plant->overwrites =
+        good && keys[0] != keys[1] ? KF_OVERWRITES_NEVER : KF_OVERWRITES_PERHAPS;
     if (keys[1] == keys[0])
         keys[1] = CK_INVALID_HANDLE;
     gone = undo(plant, &keys[0]);
     gone = undo(plant, &keys[1]) && gone;
     return gone ? KFR_OK
-                : kf_fail(err, CKR_FUNCTION_FAILED, "C_DestroyObject",
-                          "remove it by hand; a token that removes nothing is no target",
-                          "the target does not remove what was made on it: a key labelled "
-                          "\"keyferry trial\" is left behind");
+                : kf_fail(
+                      err, CKR_FUNCTION_FAILED, "C_DestroyObject",
+                      "remove it by hand; a token that removes nothing is no target",
+                      "the target does not remove what was made on it: a key labelled "
+                      "\"keyferry trial\" is left behind");
 }
 
-static kf_rv refuse_overwrite(struct kf_wrap_plant *plant, const struct kf_wrap_item *item,
-                              struct kf_error *err)
+static kf_rv refuse_overwrite(struct kf_wrap_plant *plant,
+                              const struct kf_wrap_item *item, struct kf_error *err)
 {
     const struct kf_attribute *id = kf_attributes_get(item->want, CKA_ID);
     struct kf_attributes *filter = NULL;
@@ -341,10 +350,10 @@ static kf_rv copy(const struct kf_wrap_plant *plant, const struct kf_wrap_item *
     return rv;
 }
 
-/* The object on the token, by copy or at once. After a failure nothing is left of it, or
- * *left says that it may be. */
-static kf_rv put_on_token(struct kf_wrap_plant *plant, struct kf_wrap_item *item, bool trial,
-                          struct kf_planted *out, bool *left)
+/* The object on the token, by copy or at once. After a failure nothing is left of it,
+ * or *left says that it may be. */
+static kf_rv put_on_token(struct kf_wrap_plant *plant, struct kf_wrap_item *item,
+                          bool trial, struct kf_planted *out, bool *left)
 {
     kf_rv rv = KFR_NOT_FOUND;
 
@@ -365,8 +374,8 @@ static kf_rv put_on_token(struct kf_wrap_plant *plant, struct kf_wrap_item *item
 
 /* One clone on the token, read back. A trial is the same without the flags that would
  * forbid to undo it. */
-static kf_rv plant_one(struct kf_wrap_plant *plant, struct kf_wrap_item *item, bool trial,
-                       struct kf_planted *out)
+static kf_rv plant_one(struct kf_wrap_plant *plant, struct kf_wrap_item *item,
+                       bool trial, struct kf_planted *out)
 {
     bool left = false;
     kf_rv rv;
@@ -385,14 +394,17 @@ static kf_rv plant_one(struct kf_wrap_plant *plant, struct kf_wrap_item *item, b
         kf_module_fail(&out->err, rv, "C_CopyObject", "the clone was not made");
     if (!rv && was_there(plant, out->handle)) {
         out->handle = CK_INVALID_HANDLE; /* not ours to undo */
-        rv = kf_fail(&out->err, KFR_CONFLICT, NULL, "look at the target's old objects",
-                     "the module gave the handle of an object that was there before: it "
-                     "has overwritten it");
+        rv =
+            kf_fail(&out->err, KFR_CONFLICT, NULL, "look at the target's old objects",
+                    "the module gave the handle of an object that was there before: it "
+                    "has overwritten it");
     }
     if (!rv)
-        rv = kf_wrap_read_back(plant->format, item, out->handle, trial, out->lost, &out->err);
+        rv = kf_wrap_read_back(plant->format, item, out->handle, trial, out->lost,
+                               &out->err);
     if (!rv && !trial && !add_there(plant, out->handle))
-        rv = kf_fail(&out->err, KFR_MEMORY, NULL, NULL, "no memory for a list of objects");
+        rv = kf_fail(&out->err, KFR_MEMORY, NULL, NULL,
+                     "no memory for a list of objects");
     if ((rv || trial) && !undo(plant, &out->handle))
         left = true;
     if (left && !rv)
@@ -435,12 +447,14 @@ static kf_rv check_removable(const struct kf_wrap_plant *plant,
 
     for (i = 0; !rv && i < count; i++) {
         kf_attributes_remove(set, CKA_DESTROYABLE);
-        if (!kf_object_read_one(session_of(plant), remove[i], CKA_DESTROYABLE, set, NULL) &&
+        if (!kf_object_read_one(session_of(plant), remove[i], CKA_DESTROYABLE, set,
+                                NULL) &&
             !kf_attributes_bool(set, CKA_DESTROYABLE, true))
-            rv = kf_fail(err, CKR_ACTION_PROHIBITED, "C_DestroyObject",
-                         "the engine softhsm can remove it",
-                         "the old object %lu cannot be removed: CKA_DESTROYABLE is false",
-                         remove[i]);
+            rv = kf_fail(
+                err, CKR_ACTION_PROHIBITED, "C_DestroyObject",
+                "the engine softhsm can remove it",
+                "the old object %lu cannot be removed: CKA_DESTROYABLE is false",
+                remove[i]);
     }
     kf_attributes_free(set);
     return rv;
@@ -497,8 +511,9 @@ static kf_rv plant_all(struct kf_wrap_plant *plant, enum kf_commit mode,
     return KFR_OK;
 }
 
-static kf_rv remove_old(const struct kf_wrap_plant *plant, const CK_OBJECT_HANDLE *remove,
-                        size_t count, struct kf_error *err)
+static kf_rv remove_old(const struct kf_wrap_plant *plant,
+                        const CK_OBJECT_HANDLE *remove, size_t count,
+                        struct kf_error *err)
 {
     kf_rv rv = KFR_OK, one;
     size_t i;

@@ -17,7 +17,11 @@ struct kf_wrap_plant {
     size_t cap;
     bool takes_session_objects; /* one was made */
     /* Whether a new key with class and CKA_ID of an old one overwrites it. */
-    enum { KF_OVERWRITES_UNKNOWN, KF_OVERWRITES_NEVER, KF_OVERWRITES_PERHAPS } overwrites;
+    enum {
+        KF_OVERWRITES_UNKNOWN,
+        KF_OVERWRITES_NEVER,
+        KF_OVERWRITES_PERHAPS
+    } overwrites;
     /* Token objects that were there at the first commit, or are in since: ascending. */
     CK_OBJECT_HANDLE *there;
     size_t there_count;
