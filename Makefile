@@ -1,5 +1,5 @@
-# keyferry: `make deps`, then `make`; `make demo` and `make test` do everything by
-# themselves. Everything made goes under build/ (B), which `make clean` removes.
+# keyferry. `make help` lists what there is to make. Everything made goes under build/
+# (B), which `make clean` removes.
 
 VERSION  := 0.1.0
 PREFIX   ?= /usr/local
@@ -10,20 +10,24 @@ LUA_PC   ?= lua5.4
 
 # Lazy, so that `make deps` and `make clean` run on a machine that has nothing yet.
 PKG       = $(shell pkg-config $(1) $(2))
-CPPFLAGS  = -Ic -D_GNU_SOURCE -D_FORTIFY_SOURCE=2 -DKEYFERRY_VERSION='"$(VERSION)"'
+CPPFLAGS  = -Ic -D_GNU_SOURCE $(FORTIFY) -DKEYFERRY_VERSION='"$(VERSION)"'
+FORTIFY  ?= -D_FORTIFY_SOURCE=2
 CFLAGS   ?= -O2 -g
 WARN      = -std=c11 -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes \
-            -Wmissing-prototypes -Wvla -Wformat=2 -Werror
+            -Wmissing-prototypes -Wvla -Wformat=2 $(WERROR)
 HARDEN    = -fPIC -fvisibility=hidden -fstack-protector-strong -fstack-clash-protection
 LDFLAGS   = -Wl,-z,relro,-z,now -Wl,-z,noexecstack
 SANITIZE ?=
+# `make lint` sets it: a warning of a compiler to come must not keep anybody from building.
+WERROR   ?=
 
 # Each floor sees its own headers and those below; only the door sees lua.h.
 FLOOR_base   = $(call PKG,--cflags,libcrypto)
 FLOOR_pkcs11 = $(FLOOR_base) $(call PKG,--cflags,p11-kit-1)
 FLOOR_clone  = $(FLOOR_pkcs11)
-FLOOR_lua    = $(FLOOR_clone) $(call PKG,--cflags,$(LUA_PC)) $(call PKG,--cflags,libedit)
+FLOOR_lua    = $(FLOOR_clone) $(call PKG,--cflags,$(LUA_PC))
 FLOOR_c      = $(FLOOR_lua)
+floor_of     = $(FLOOR_$(notdir $(patsubst %/,%,$(dir $(1)))))
 LIBS         = $(call PKG,--libs,libcrypto p11-kit-1) -ldl
 LUA_LIBS     = $(call PKG,--libs,$(LUA_PC))
 
@@ -31,16 +35,20 @@ CORE := $(patsubst c/%.c,$(B)/c/%.o,$(wildcard c/base/*.c c/pkcs11/*.c c/clone/*
 DOOR := $(patsubst c/%.c,$(B)/c/%.o,$(wildcard c/lua/*.c))
 MAIN := $(B)/c/main.o
 
-.PHONY: all deps core demo test check lint sanitize bench install uninstall clean
+.DEFAULT_GOAL := all
+.PHONY: all deps core core.so demo test check lint sanitize memcheck bench clean help \
+        install install-lua uninstall
 
-all: $(B)/keyferry $(B)/lua/keyferry/core.so
+all: $(B)/keyferry $(B)/lua/keyferry/core.so ## the program and the Lua module
 
 core: $(CORE)
 
+core.so: $(B)/lua/keyferry/core.so
+
 $(B)/c/%.o: c/%.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(FLOOR_$(notdir $(patsubst %/,%,$(dir $<)))) $(WARN) $(CFLAGS) \
-	  $(HARDEN) $(SANITIZE) -MMD -MP -c -o $@ $<
+	$(CC) $(CPPFLAGS) $(call floor_of,$<) $(WARN) $(CFLAGS) $(HARDEN) $(SANITIZE) \
+	  -MMD -MP -c -o $@ $<
 
 # The program hosts Lua and has the core inside; plain lua5.4 loads the same core.
 $(B)/keyferry: $(MAIN) $(DOOR) $(CORE)
@@ -50,8 +58,123 @@ $(B)/lua/keyferry/core.so: $(DOOR) $(CORE)
 	@mkdir -p $(@D)
 	$(CC) $(SANITIZE) -shared -o $@ $^ $(LDFLAGS) $(LIBS)
 
-clean:
+# ---- What has to be there first
+
+DEBS := gcc make pkg-config libssl-dev liblua5.4-dev lua5.4 libp11-kit-dev libedit-dev \
+        softhsm2 lua-cjson openssl
+DEBS += lua-unit opensc expect tmux procps binutils
+DEBS += clang clang-tidy cppcheck valgrind lua-check shellcheck
+
+# Installs what is missing and says nothing when all is there. DEPS=no: I see to it myself.
+DEPS ?= yes
+
+deps: ## install the packages needed (Debian's names; apt-get)
+	@[ '$(DEPS)' = yes ] || exit 0; \
+	command -v apt-get >/dev/null || { \
+	  echo 'make deps knows apt-get only. Needed, by the names Debian has for them:' >&2; \
+	  echo '  $(DEBS)' >&2; \
+	  echo 'Once they are there: make DEPS=no demo (or test, or check)' >&2; exit 1; }; \
+	missing=; for deb in $(DEBS); do \
+	  [ "$$(dpkg-query -W -f '$${db:Status-Status}' "$$deb" 2>/dev/null)" = installed ] || \
+	    missing="$$missing $$deb"; done; \
+	[ -n "$$missing" ] || exit 0; \
+	root=; [ "$$(id -u)" = 0 ] || root=sudo; \
+	echo "installing:$$missing"; \
+	$$root apt-get update -q && DEBIAN_FRONTEND=noninteractive \
+	  $$root apt-get install -q -y --no-install-recommends $$missing </dev/null
+
+# ---- Seeing it work
+
+# A sub-make each, since nothing can be compiled before deps are there.
+demo: deps ## back a partition up and prove the backup, before your eyes
+	@$(MAKE) -s --no-print-directory all
+	@KEYFERRY_BUILD=$(B) expect -f spec/demo/demo.exp
+
+test: deps ## run the specs; the last line is "N passed, N failed"
+	@$(MAKE) --no-print-directory all spec-tools
+	@KEYFERRY_BUILD=$(B) $(LUA) spec/run.lua $(SPECS)
+
+bench: deps ## measure it against plain PKCS#11 programs
+	@$(MAKE) --no-print-directory all spec-tools
+	@KEYFERRY_BUILD=$(B) $(LUA) spec/bench/run.lua
+
+check: ## lint, sanitize and memcheck
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory sanitize
+	@$(MAKE) --no-print-directory memcheck
+
+# ---- Finding fault with it
+
+C_FILES   := $(wildcard c/*.c c/*/*.c)
+LUA_FILES  = lua scripts spec rockspec/*.rockspec
+SH_FILES   = .ci/run
+CPPCHECK   = cppcheck -q --std=c11 --language=c --error-exitcode=1 --inline-suppr \
+  --enable=warning,performance,portability --suppress=missingIncludeSystem -Ic -Ispec \
+  -D__GNUC__ -DKEYFERRY_VERSION='"x"'
+TIDY_FLAGS = $(CPPFLAGS) $(call floor_of,$*.c) -std=c11
+
+lint: deps ## both compilers without a warning, cppcheck, clang-tidy, luacheck
+	@$(MAKE) --no-print-directory B=$(B)/gcc CC=gcc WERROR=-Werror all spec-tools
+	@$(MAKE) --no-print-directory B=$(B)/clang CC=clang WERROR=-Werror all spec-tools
+	$(CPPCHECK) c spec
+	@$(MAKE) --no-print-directory tidy
+	luacheck -q $(LUA_FILES)
+	shellcheck $(SH_FILES)
+
+.PHONY: tidy
+tidy: $(C_FILES:%.c=$(B)/tidy/%.ok)
+
+$(B)/tidy/%.ok: %.c .clang-tidy
+	@mkdir -p $(@D)
+	clang-tidy --quiet --warnings-as-errors='*' $< -- $(TIDY_FLAGS)
+	@touch $@
+
+# Leaks are memcheck's: the leak finder must trace the process, which keyferry forbids.
+# lua5.4 is not sanitized and loads core.so, so it has to start with the library in place.
+ASAN     = $(B)/asan
+ASAN_ENV = ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:handle_abort=0 \
+           UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+
+sanitize: deps ## all specs again, under AddressSanitizer and UBSan
+	@$(MAKE) --no-print-directory B=$(ASAN) FORTIFY= CFLAGS='-O1 -g -fno-omit-frame-pointer' \
+	  SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=all' all spec-tools
+	@mkdir -p $(B)/share && ln -sfn ../.. $(B)/share/keyferry
+	$(ASAN_ENV) LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" \
+	  KEYFERRY_BUILD=$(ASAN) $(LUA) spec/run.lua $(SPECS)
+
+memcheck: deps ## a whole backup under valgrind
+	@$(MAKE) --no-print-directory all
+	@KEYFERRY_BUILD=$(B) $(LUA) spec/demo/memcheck.lua
+
+# ---- Installing
+
+SHARE     = $(DESTDIR)$(PREFIX)/share/keyferry
+LIBDIR   ?= $(PREFIX)/lib/lua/5.4
+LUADIR   ?= $(PREFIX)/share/lua/5.4
+put_tree  = (cd $(1) && find . -name '*.lua' -type f) | while read -r file; do \
+  install -D -m 644 "$(1)/$$file" "$(2)/$$file" || exit 1; done
+
+install: all install-lua ## to PREFIX (/usr/local), below DESTDIR
+	install -D -m 755 $(B)/keyferry $(DESTDIR)$(PREFIX)/bin/keyferry
+	$(call put_tree,lua,$(SHARE)/lua)
+	$(call put_tree,scripts,$(SHARE)/scripts)
+
+# The library for plain lua5.4, without the program.
+install-lua: core.so
+	install -D -m 755 $(B)/lua/keyferry/core.so $(DESTDIR)$(LIBDIR)/keyferry/core.so
+	for file in lua/keyferry/*.lua; do install -D -m 644 "$$file" \
+	  "$(DESTDIR)$(LUADIR)/keyferry/$${file##*/}" || exit 1; done
+
+uninstall: ## take away what install put there
+	rm -f $(DESTDIR)$(PREFIX)/bin/keyferry
+	rm -rf $(SHARE) $(DESTDIR)$(LIBDIR)/keyferry $(DESTDIR)$(LUADIR)/keyferry
+
+clean: ## remove what was built
 	rm -rf $(B)
+
+help:
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | \
+	  expand -t 18
 
 include spec/spec.mk
 -include $(CORE:.o=.d) $(DOOR:.o=.d) $(MAIN:.o=.d)
