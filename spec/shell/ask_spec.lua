@@ -80,6 +80,21 @@ return {
             lu.assertStrContains(err.hint, "-password")
         end,
 
+        test_a_secret_file_that_cannot_be_read_is_no_secret = function()
+            local ask, asked = asking({ "typed" }, { secret_from_file = function()
+                return nil, { code = "KFR_SYSTEM", what = "/no/file: not there" }
+            end })
+            local getenv = os.getenv
+            os.getenv = function(name) -- luacheck: ignore 122
+                return name == "KEYFERRY_PASSWORD_FILE" and "/no/file" or nil
+            end
+            local secret, err = ask.secret(WHAT, {}, out())
+            os.getenv = getenv -- luacheck: ignore 122
+            lu.assertNil(secret)
+            lu.assertEquals(err.code, "KFR_NO_SECRET")
+            lu.assertEquals(asked, {})
+        end,
+
         test_an_interrupt_stays_an_interrupt = function()
             local ask = asking({ { code = "KFR_INTERRUPTED" } })
             lu.assertEquals(select(2, ask.secret(WHAT, {}, out())).code, "KFR_INTERRUPTED")
