@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT
  *
  * SoftHSM's own boundary is its process and its store, so this engine works where the
- * firmware of an HSM would: with the PIN it reads and writes the token's store. It clones
- * keys that may not leave a token by C_WrapKey, and every attribute exactly.
+ * firmware of an HSM would: with the PIN it reads and writes the token's store. It
+ * clones keys that may not leave a token by C_WrapKey, and every attribute exactly.
  *
  * A source is only read. A target gets its objects through softhsm_batch; that they are
  * there and are what they should be is then seen through PKCS#11, in the end's session.
  */
 #include "clone/engine.h"
 
+#include "clone/crypto.h"
 #include "clone/material.h"
 #include "clone/softhsm_batch.h"
 #include "clone/softhsm_index.h"
@@ -26,6 +27,7 @@ enum { FOUND_ROUNDS = 8, FOUND_PAUSE_MS = 25 };
 struct staged {
     char name[KF_STORE_NAME];
     uint8_t view[KF_VIEW_BYTES];
+    uint8_t rest[KF_VIEW_BYTES];
     CK_OBJECT_HANDLE handle; /* 0: not seen in the token yet */
 };
 
@@ -38,8 +40,10 @@ struct softhsm_end {
     struct staged *staged;
     size_t count;
     size_t cap;
-    struct kf_writer scratch; /* a view being made */
-    struct kf_writer file;    /* an object file being made */
+    struct kf_writer scratch;        /* a view being made */
+    struct kf_writer secret;         /* and the rest of it */
+    uint8_t rest_key[KF_VIEW_BYTES]; /* of this end, random */
+    struct kf_writer file;           /* an object file being made */
 };
 
 static kf_rv no_memory(struct kf_error *err)
@@ -47,7 +51,7 @@ static kf_rv no_memory(struct kf_error *err)
     return kf_fail(err, KFR_MEMORY, "", "", "no memory for the engine softhsm");
 }
 
-/* ------------------------------------------------------------ probe */
+/* ---------------------------------------- probe */
 
 static bool padded_equal(const CK_UTF8CHAR *field, size_t size, const char *text)
 {
@@ -75,7 +79,7 @@ static kf_rv probe(struct kf_session *session, struct kf_error *err)
     return rv ? KFR_NO_ENGINE : KFR_OK;
 }
 
-/* ------------------------------------------------------------ the token's own domain */
+/* ---------------------------------------- the token's own domain */
 
 enum { PURPOSES = 3 };
 
@@ -99,8 +103,8 @@ static bool may_be_domain_key(const struct kf_attributes *stored)
            && !kf_attributes_bool(stored, CKA_EXTRACTABLE, true);
 }
 
-static kf_rv take_domain_key(struct domain_keys *keys, const struct kf_attributes *object,
-                             struct kf_error *err)
+static kf_rv take_domain_key(struct domain_keys *keys,
+                             const struct kf_attributes *object, struct kf_error *err)
 {
     static const char HINT[] = "make the partition anew";
     const struct kf_attribute *value = kf_attributes_get(object, CKA_VALUE);
@@ -109,7 +113,8 @@ static kf_rv take_domain_key(struct domain_keys *keys, const struct kf_attribute
 
     if (!kf_domain_is_key(object, check) || !kf_domain_key_purpose(object, &purpose))
         return KFR_OK;
-    if (keys->keys[purpose] || (keys->count && memcmp(check, keys->check, sizeof check) != 0))
+    if (keys->keys[purpose]
+        || (keys->count && memcmp(check, keys->check, sizeof check) != 0))
         return kf_fail(err, KFR_AMBIGUOUS, "", HINT,
                        "the partition has more than one cloning domain");
     if (!value || value->kind != KF_BYTES || !value->len)
@@ -189,7 +194,7 @@ static kf_rv find_domain(struct kf_session *session, struct kf_domain **out,
     return rv;
 }
 
-/* ------------------------------------------------------------ open and close */
+/* ---------------------------------------- open and close */
 
 static void forget_staged(struct softhsm_end *end)
 {
@@ -219,12 +224,14 @@ static void end_close(void *state)
     kf_vault_free(end->vault);
     kf_domain_unref(end->domain);
     kf_writer_clear(&end->scratch);
+    kf_writer_clear(&end->secret);
+    OPENSSL_cleanse(end->rest_key, sizeof end->rest_key);
     kf_writer_clear(&end->file);
     free(end);
 }
 
-static kf_rv end_open(struct kf_session *session, struct kf_domain *domain, void **state,
-                      struct kf_error *err)
+static kf_rv end_open(struct kf_session *session, struct kf_domain *domain,
+                      void **state, struct kf_error *err)
 {
     struct softhsm_end *end = calloc(1, sizeof *end);
     kf_rv rv = KFR_MEMORY;
@@ -235,6 +242,11 @@ static kf_rv end_open(struct kf_session *session, struct kf_domain *domain, void
     }
     end->session = session;
     end->domain = kf_domain_ref(domain);
+    end->secret = kf_writer_secret();
+    if (!kf_crypto_random(end->rest_key, sizeof end->rest_key)) {
+        rv = kf_fail(err, KFR_CRYPTO, "RAND_bytes", "", "no random bytes");
+        goto done;
+    }
     rv = kf_vault_open(session, &end->vault, err);
     if (rv)
         goto done;
@@ -251,7 +263,7 @@ done:
     return rv;
 }
 
-/* ------------------------------------------------------------ seal */
+/* ---------------------------------------- seal */
 
 /* An object in two parts that share the values of the whole. */
 struct parts {
@@ -261,8 +273,9 @@ struct parts {
     struct kf_attributes hidden;
 };
 
-/* Besides key bytes, of a private object its CKA_VALUE, and bytes that we do not know. */
-static bool is_hidden(uint64_t object_class, bool is_private, const struct kf_attribute *at)
+/* Besides key bytes, of a private object its CKA_VALUE, and bytes unknown to us. */
+static bool is_hidden(uint64_t object_class, bool is_private,
+                      const struct kf_attribute *at)
 {
     if (kf_attribute_is_secret(object_class, at->type))
         return true;
@@ -270,7 +283,8 @@ static bool is_hidden(uint64_t object_class, bool is_private, const struct kf_at
            && (at->type == CKA_VALUE || !kf_name_of(KF_CKA, at->type));
 }
 
-static void split(const struct kf_attributes *object, bool is_private, struct parts *out)
+static void split(const struct kf_attributes *object, bool is_private,
+                  struct parts *out)
 {
     uint64_t class = kf_attributes_ulong(object, CKA_CLASS, UINT64_MAX);
 
@@ -371,7 +385,7 @@ static kf_rv end_digest(void *state, CK_OBJECT_HANDLE handle,
     return rv;
 }
 
-/* ------------------------------------------------------------ stage */
+/* ---------------------------------------- stage */
 
 static struct staged *next_staged(struct softhsm_end *end)
 {
@@ -395,12 +409,14 @@ static kf_rv stage_plan(struct softhsm_end *end, const struct kf_attributes *pla
     struct staged *staged = next_staged(end);
     kf_rv rv;
 
-    if (!staged || !kf_softhsm_view(plain, &end->scratch, staged->view))
+    if (!staged || !kf_softhsm_view(plain, &end->scratch, staged->view)
+        || !kf_softhsm_rest(plain, end->rest_key, &end->secret, staged->rest))
         return no_memory(err);
     end->file.len = 0;
     rv = kf_vault_write(end->vault, plain, &end->file, err);
     if (!rv)
-        rv = kf_batch_stage(end->batch, end->file.data, end->file.len, staged->name, err);
+        rv = kf_batch_stage(end->batch, end->file.data, end->file.len, staged->name,
+                            err);
     if (!rv)
         end->count++;
     /* A public object's key lies in the clear, here as in the store. */
@@ -421,7 +437,7 @@ static kf_rv end_stage(void *state, const struct kf_sealed *sealed,
     return rv;
 }
 
-/* ------------------------------------------------------------ commit */
+/* ---------------------------------------- commit */
 
 struct handles {
     CK_OBJECT_HANDLE *at;
@@ -436,7 +452,8 @@ static int by_handle(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
-static kf_rv find_all(struct softhsm_end *end, struct handles *out, struct kf_error *err)
+static kf_rv find_all(struct softhsm_end *end, struct handles *out,
+                      struct kf_error *err)
 {
     kf_rv rv = kf_objects_find(end->session, NULL, &out->at, &out->count, err);
 
@@ -454,8 +471,8 @@ static bool has_handle(const struct handles *handles, CK_OBJECT_HANDLE handle)
 /* The staged ones in order of their views, so that one is found by its own. */
 static int by_view(const void *a, const void *b)
 {
-    return memcmp((*(struct staged *const *)a)->view, (*(struct staged *const *)b)->view,
-                  KF_VIEW_BYTES);
+    return memcmp((*(struct staged *const *)a)->view,
+                  (*(struct staged *const *)b)->view, KF_VIEW_BYTES);
 }
 
 static size_t first_with(struct staged *const *order, size_t count, const uint8_t *view)
@@ -496,6 +513,19 @@ static struct staged *pick(struct softhsm_end *end, struct staged *const *twins,
     return found < count ? twins[found] : NULL;
 }
 
+/* What PKCS#11 does not show is read back from the file under its final name. */
+static bool rest_is_right(struct softhsm_end *end, const struct staged *staged)
+{
+    struct kf_vault_object object;
+    uint8_t rest[KF_VIEW_BYTES];
+    bool same = kf_vault_read(end->vault, staged->name, &object, NULL) == KFR_OK
+                && kf_softhsm_rest(&object.set, end->rest_key, &end->secret, rest)
+                && CRYPTO_memcmp(rest, staged->rest, sizeof rest) == 0;
+
+    kf_vault_forget(end->vault);
+    return same;
+}
+
 /* A handle that is new in the token: read, and given to the staged object that it is.
  * One that is nobody's belongs to another program. */
 static kf_rv recognise(struct softhsm_end *end, struct staged *const *order,
@@ -519,7 +549,7 @@ static kf_rv recognise(struct softhsm_end *end, struct staged *const *order,
            && memcmp(order[first + twins]->view, view, sizeof view) == 0)
         twins++;
     staged = twins ? pick(end, order + first, twins, handle) : NULL;
-    if (staged && !staged->handle) {
+    if (staged && !staged->handle && rest_is_right(end, staged)) {
         staged->handle = handle;
         --*missing;
     }
@@ -668,8 +698,8 @@ static kf_rv decide(struct softhsm_end *end, enum kf_commit mode, char **names,
 
     if (missing && mode == KF_COMMIT_ALL)
         return kf_fail(err, KFR_DIFFERS, "", "",
-                       "%zu of %zu clones do not come back as they were written", missing,
-                       end->count);
+                       "%zu of %zu clones do not come back as they were written",
+                       missing, end->count);
     if (missing)
         rv = undo_missing(end, err);
     if (!rv)
@@ -683,9 +713,9 @@ static kf_rv decide(struct softhsm_end *end, enum kf_commit mode, char **names,
     return rv;
 }
 
-static kf_rv publish_and_check(struct softhsm_end *end, enum kf_commit mode, char **names,
-                               size_t name_count, struct kf_planted *planted,
-                               struct kf_error *err)
+static kf_rv publish_and_check(struct softhsm_end *end, enum kf_commit mode,
+                               char **names, size_t name_count,
+                               struct kf_planted *planted, struct kf_error *err)
 {
     bool tentative = mode == KF_COMMIT_ALL || name_count;
     struct handles before = { 0 };
@@ -708,9 +738,9 @@ static kf_rv publish_and_check(struct softhsm_end *end, enum kf_commit mode, cha
     return rv;
 }
 
-static kf_rv end_commit(void *state, enum kf_commit mode, const CK_OBJECT_HANDLE *remove,
-                        size_t remove_count, struct kf_planted *planted,
-                        struct kf_error *err)
+static kf_rv end_commit(void *state, enum kf_commit mode,
+                        const CK_OBJECT_HANDLE *remove, size_t remove_count,
+                        struct kf_planted *planted, struct kf_error *err)
 {
     struct softhsm_end *end = state;
     char **names = calloc(remove_count ? remove_count : 1, sizeof *names);

@@ -28,7 +28,9 @@ enum {
 
 static const char LOCK_FILE[] = "keyferry.lock";
 static const char JOURNAL[] = "keyferry.journal";
-static const char JOURNAL_HEAD[] = "keyferry journal 1: remove these files, then this one";
+static const char JOURNAL_TMP[] = "keyferry.journal.tmp"; /* kf_file_write's */
+static const char JOURNAL_HEAD[] =
+    "keyferry journal 1: remove these files, then this one";
 static const char TMP_PREFIX[] = "keyferry-";
 static const char GENERATION[] = "generation";
 
@@ -61,8 +63,8 @@ static int folder_of(const struct kf_batch *batch)
     return kf_store_folder(batch->store);
 }
 
-static kf_rv failed(const struct kf_batch *batch, struct kf_error *err, const char *call,
-                    const char *name)
+static kf_rv failed(const struct kf_batch *batch, struct kf_error *err,
+                    const char *call, const char *name)
 {
     return kf_fail_errno(err, call, "%s/%s", kf_store_path(batch->store), name);
 }
@@ -83,8 +85,8 @@ static int create(const struct kf_batch *batch, const char *name, int flags)
 {
     const struct stat *owner = kf_store_owner(batch->store);
     mode_t mode = owner->st_mode & 0666;
-    int fd = openat(folder_of(batch), name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | flags,
-                    0600);
+    int fd = openat(folder_of(batch), name,
+                    O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | flags, 0600);
     struct stat st;
     int sys;
 
@@ -125,10 +127,10 @@ static kf_rv sync_folder(const struct kf_batch *batch, struct kf_error *err)
     return KFR_OK;
 }
 
-/* ------------------------------------------------------------ generation */
+/* ---------------------------------------- generation */
 
-/* Adds one to what stands in fd, which is locked. An empty file, and one of 1 to 7 bytes
- * (which no SoftHSM can repair), begin anew. */
+/* Adds one to what stands in fd, which is locked. An empty file, and one of 1 to 7
+ * bytes (which no SoftHSM can repair), begin anew. */
 static kf_rv add_one(struct kf_batch *batch, int fd, struct kf_error *err)
 {
     unsigned char bytes[GENERATION_BYTES] = { 0 };
@@ -211,7 +213,7 @@ void kf_batch_settle(struct kf_batch *batch)
     batch->bumped = false;
 }
 
-/* ------------------------------------------------------------ journal */
+/* ---------------------------------------- journal */
 
 static kf_rv write_journal(struct kf_batch *batch, const char *const *names,
                            size_t count, struct kf_error *err)
@@ -244,7 +246,8 @@ static bool may_remove(const char *name)
     size_t len = strlen(name);
 
     return len > 7 && len <= NAME_MAX && !strchr(name, '/') && name[0] != '.'
-           && strcmp(name + len - 7, ".object") == 0 && strcmp(name, "token.object") != 0;
+           && strcmp(name + len - 7, ".object") == 0
+           && strcmp(name, "token.object") != 0;
 }
 
 static kf_rv obey_journal(struct kf_batch *batch, char *text, struct kf_error *err)
@@ -255,15 +258,16 @@ static kf_rv obey_journal(struct kf_batch *batch, char *text, struct kf_error *e
 
     if (!line || strcmp(line, JOURNAL_HEAD) != 0)
         return kf_fail(err, KFR_STORE, "", "look at it, then remove it by hand",
-                       "%s/%s is no journal of this version", kf_store_path(batch->store),
-                       JOURNAL);
+                       "%s/%s is no journal of this version",
+                       kf_store_path(batch->store), JOURNAL);
     while ((line = strtok_r(NULL, "\n", &rest)) && strcmp(line, "end") != 0) {
         int failure = may_remove(line) ? drop(batch, line) : 0;
 
         sys = sys ? sys : failure;
     }
     errno = sys;
-    return sys ? failed(batch, err, "unlink", "an object of an interrupted run") : KFR_OK;
+    return sys ? failed(batch, err, "unlink", "an object of an interrupted run")
+               : KFR_OK;
 }
 
 static kf_rv forget_journal(struct kf_batch *batch, struct kf_error *err)
@@ -312,6 +316,7 @@ static kf_rv recover(struct kf_batch *batch, struct kf_error *err)
     struct stat st;
 
     drop_orphans(batch);
+    unlinkat(folder_of(batch), JOURNAL_TMP, 0);
     if (fstatat(folder_of(batch), JOURNAL, &st, AT_SYMLINK_NOFOLLOW))
         goto done;
     snprintf(path, sizeof path, "%s/%s", kf_store_path(batch->store), JOURNAL);
@@ -334,7 +339,7 @@ done:
     return rv;
 }
 
-/* ------------------------------------------------------------ the one writer */
+/* ---------------------------------------- the one writer */
 
 static kf_rv lock_refused(const struct kf_batch *batch, struct kf_error *err)
 {
@@ -383,7 +388,8 @@ static kf_rv take_writer(struct kf_batch *batch, struct kf_error *err)
             return lock_refused(batch, err);
         }
     }
-    return kf_fail(err, KFR_REFUSED, "", "run again", "%s changes all the time", LOCK_FILE);
+    return kf_fail(err, KFR_REFUSED, "", "run again", "%s changes all the time",
+                   LOCK_FILE);
 }
 
 static void leave_writer(struct kf_batch *batch)
@@ -420,7 +426,7 @@ kf_rv kf_batch_begin(struct kf_batch *batch, struct kf_error *err)
     return rv;
 }
 
-/* ------------------------------------------------------------ staging */
+/* ---------------------------------------- staging */
 
 static bool new_name(char name[KF_STORE_NAME])
 {
@@ -428,10 +434,11 @@ static bool new_name(char name[KF_STORE_NAME])
 
     if (!kf_crypto_random(r, sizeof r))
         return false;
-    snprintf(name, KF_STORE_NAME,
-             "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x.object",
-             r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9], r[10], r[11], r[12],
-             r[13], r[14], r[15]);
+    snprintf(
+        name, KF_STORE_NAME,
+        "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x.object",
+        r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9], r[10], r[11], r[12],
+        r[13], r[14], r[15]);
     return true;
 }
 
@@ -507,7 +514,7 @@ void kf_batch_discard(struct kf_batch *batch, size_t from)
         end(batch);
 }
 
-/* ------------------------------------------------------------ publishing */
+/* ---------------------------------------- publishing */
 
 static kf_rv sync_one(struct kf_batch *batch, const char *name, struct kf_error *err)
 {

@@ -3,6 +3,7 @@
 
 #include "clone/crypto.h"
 
+#include <openssl/crypto.h>
 #include <string.h>
 
 #define NONE UINT64_MAX /* CK_UNAVAILABLE_INFORMATION as the store has it */
@@ -117,12 +118,12 @@ static const struct kf_softhsm_row EC_PRIVATE[] = {
     BYTES(CKA_VALUE),
     BYTES(CKA_EC_PARAMS),
 };
-static const struct kf_softhsm_row DSA[] = {
+static const struct kf_softhsm_row DSA_NUMBERS[] = {
     BYTES(CKA_PRIME),
     BYTES(CKA_SUBPRIME),
     BYTES(CKA_BASE),
 };
-static const struct kf_softhsm_row DH[] = { BYTES(CKA_PRIME), BYTES(CKA_BASE) };
+static const struct kf_softhsm_row DH_NUMBERS[] = { BYTES(CKA_PRIME), BYTES(CKA_BASE) };
 static const struct kf_softhsm_row VALUE[] = { BYTES(CKA_VALUE) };
 static const struct kf_softhsm_row DH_PRIVATE[] = {
     BYTES(CKA_VALUE),
@@ -155,18 +156,18 @@ static const struct kind {
 #define PUBLIC_KEY(type, ...) \
     { { CKO_PUBLIC_KEY, type }, { { PART(KEY) }, { PART(PUBLIC) }, __VA_ARGS__ } }
     PUBLIC_KEY(CKK_RSA, { PART(RSA_PUBLIC) }),
-    PUBLIC_KEY(CKK_DSA, { PART(DSA) }, { PART(VALUE) }),
+    PUBLIC_KEY(CKK_DSA, { PART(DSA_NUMBERS) }, { PART(VALUE) }),
     PUBLIC_KEY(CKK_EC, { PART(EC_PUBLIC) }),
-    PUBLIC_KEY(CKK_DH, { PART(DH) }, { PART(VALUE) }),
+    PUBLIC_KEY(CKK_DH, { PART(DH_NUMBERS) }, { PART(VALUE) }),
     PUBLIC_KEY(CKK_GOSTR3410, { PART(GOST) }),
     PUBLIC_KEY(CKK_EC_EDWARDS, { PART(EC_PUBLIC) }),
 
 #define PRIVATE_KEY(type, ...) \
     { { CKO_PRIVATE_KEY, type }, { { PART(KEY) }, { PART(PRIVATE) }, __VA_ARGS__ } }
     PRIVATE_KEY(CKK_RSA, { PART(RSA_PRIVATE) }),
-    PRIVATE_KEY(CKK_DSA, { PART(DSA) }, { PART(VALUE) }),
+    PRIVATE_KEY(CKK_DSA, { PART(DSA_NUMBERS) }, { PART(VALUE) }),
     PRIVATE_KEY(CKK_EC, { PART(EC_PRIVATE) }),
-    PRIVATE_KEY(CKK_DH, { PART(DH) }, { PART(DH_PRIVATE) }),
+    PRIVATE_KEY(CKK_DH, { PART(DH_NUMBERS) }, { PART(DH_PRIVATE) }),
     PRIVATE_KEY(CKK_GOSTR3410, { PART(GOST) }),
     PRIVATE_KEY(CKK_EC_EDWARDS, { PART(EC_PRIVATE) }),
 
@@ -185,8 +186,8 @@ static const struct kind {
     SECRET_KEY(CKK_DES3, { NULL, 0 }),
     SECRET_KEY(CKK_GOST28147, { PART(GOST_SECRET) }),
 
-    { { CKO_DOMAIN_PARAMETERS, CKK_DSA }, { { PART(DOMAIN) }, { PART(DSA) } } },
-    { { CKO_DOMAIN_PARAMETERS, CKK_DH }, { { PART(DOMAIN) }, { PART(DH) } } },
+    { { CKO_DOMAIN_PARAMETERS, CKK_DSA }, { { PART(DOMAIN) }, { PART(DSA_NUMBERS) } } },
+    { { CKO_DOMAIN_PARAMETERS, CKK_DH }, { { PART(DOMAIN) }, { PART(DH_NUMBERS) } } },
 };
 enum { KIND_COUNT = sizeof KINDS / sizeof KINDS[0] };
 
@@ -204,7 +205,8 @@ struct kf_softhsm_kind kf_softhsm_kind_of(const struct kf_attributes *object)
     return kind;
 }
 
-static size_t add(struct kf_softhsm_row *rows, size_t count, const struct kf_softhsm_row *row)
+static size_t add(struct kf_softhsm_row *rows, size_t count,
+                  const struct kf_softhsm_row *row)
 {
     size_t i = count;
 
@@ -233,13 +235,14 @@ size_t kf_softhsm_rows(struct kf_softhsm_kind kind, struct kf_softhsm_row *rows)
             continue;
         count = add_part(rows, 0, PART(COMMON));
         for (size_t p = 0; p < PARTS_MAX; p++)
-            count = add_part(rows, count, KINDS[i].parts[p].rows, KINDS[i].parts[p].count);
+            count =
+                add_part(rows, count, KINDS[i].parts[p].rows, KINDS[i].parts[p].count);
         break;
     }
     return count;
 }
 
-/* ------------------------------------------------------------ the view */
+/* ---------------------------------------- the view */
 
 static bool is_date(uint64_t type)
 {
@@ -324,7 +327,38 @@ bool kf_softhsm_view(const struct kf_attributes *object, struct kf_writer *scrat
     return !scratch->bad && kf_crypto_sha256(scratch->data, scratch->len, out);
 }
 
-/* ------------------------------------------------------------ whole or not */
+bool kf_softhsm_rest(const struct kf_attributes *object,
+                     const uint8_t key[KF_VIEW_BYTES], struct kf_writer *scratch,
+                     uint8_t out[KF_VIEW_BYTES])
+{
+    struct kf_softhsm_row rows[KF_ROWS_MAX];
+    bool is_private = kf_attributes_bool(object, CKA_PRIVATE, true);
+    size_t count = view_rows(kf_softhsm_kind_of(object), is_private, rows);
+    size_t row = 0;
+    struct kf_slice all;
+    bool ok;
+
+    scratch->len = 0;
+    for (size_t i = 0; i < object->count; i++) {
+        const struct kf_attribute *at = &object->at[i];
+
+        while (row < count && rows[row].type < at->type)
+            row++;
+        if ((row < count && rows[row].type == at->type) || !at->len)
+            continue;
+        kf_write_u64(scratch, at->type);
+        kf_write_u32(scratch, (uint32_t)at->len);
+        kf_write_bytes(scratch, at->value, at->len);
+    }
+    all = (struct kf_slice){ scratch->data, scratch->len };
+    ok = !scratch->bad && kf_crypto_hmac(key, &all, 1, out);
+    if (scratch->data)
+        OPENSSL_cleanse(scratch->data, scratch->len);
+    scratch->len = 0;
+    return ok;
+}
+
+/* ---------------------------------------- whole or not */
 
 static bool has_value(const struct kf_attributes *object, uint64_t type)
 {
@@ -344,7 +378,8 @@ const char *kf_softhsm_unfinished(const struct kf_attributes *object)
         return "it is not marked as a token object yet";
     if (kind.object_class == CKO_PRIVATE_KEY && kind.key_type == CKK_RSA)
         material = has_value(object, CKA_PRIVATE_EXPONENT);
-    else if (kind.object_class == CKO_PRIVATE_KEY || kind.object_class == CKO_SECRET_KEY)
+    else if (kind.object_class == CKO_PRIVATE_KEY
+             || kind.object_class == CKO_SECRET_KEY)
         material = has_value(object, CKA_VALUE);
     else if (kind.object_class == CKO_PUBLIC_KEY)
         material = has_value(object, CKA_MODULUS) || has_value(object, CKA_EC_POINT)

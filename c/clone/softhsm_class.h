@@ -2,8 +2,8 @@
  * softhsm_class: which attributes SoftHSM's objects have, and what SoftHSM puts where
  * one is missing.
  *
- * SoftHSM adds the default of every missing attribute when an object is first looked at,
- * and rewrites the whole file each time; a file that has them all is left alone.
+ * SoftHSM adds the default of every missing attribute when an object is first looked
+ * at, and rewrites the whole file each time; a file that has them all is left alone.
  * Source: P11Objects.cpp and P11Attributes.cpp of SoftHSM 2.6.1.
  */
 #ifndef KF_CLONE_SOFTHSM_CLASS_H
@@ -28,16 +28,23 @@ struct kf_softhsm_kind {
 };
 struct kf_softhsm_kind kf_softhsm_kind_of(const struct kf_attributes *object);
 
-/* The rows of such an object, ascending, into rows (KF_ROWS_MAX); 0: SoftHSM has none. */
+/* The rows of such an object, ascending, into rows (KF_ROWS_MAX); 0: SoftHSM has
+ * none. */
 size_t kf_softhsm_rows(struct kf_softhsm_kind kind, struct kf_softhsm_row *rows);
 
-/* What a reader sees of an object through PKCS#11, as a SHA-256: all rows but key bytes,
- * the value of private data, templates, and dates (which SoftHSM cannot give of private
- * objects). The same for an
- * object read through PKCS#11 and from the store; two objects that have it in common
- * differ in nothing but those. False: OpenSSL refused. */
+/* What a reader sees of an object through PKCS#11, as a SHA-256: all rows but key
+ * bytes, the value of private data, templates, and dates (which SoftHSM cannot give of
+ * private objects). The same for an object read through PKCS#11 and from the store; two
+ * objects that have it in common differ in nothing but those. False: OpenSSL refused.
+ */
 enum { KF_VIEW_BYTES = 32 };
 bool kf_softhsm_view(const struct kf_attributes *object, struct kf_writer *scratch,
+                     uint8_t out[KF_VIEW_BYTES]);
+
+/* What the view leaves out, as an HMAC-SHA-256 under `key`: key bytes are in it, so it
+ * is no plain digest. `scratch` is of secret memory and wiped. */
+bool kf_softhsm_rest(const struct kf_attributes *object,
+                     const uint8_t key[KF_VIEW_BYTES], struct kf_writer *scratch,
                      uint8_t out[KF_VIEW_BYTES]);
 
 /* NULL, or why an object with those attributes (key bytes too) is not whole: a program

@@ -58,10 +58,11 @@ void kf_index_free(struct kf_index *index)
 
 static kf_rv no_memory(struct kf_error *err)
 {
-    return kf_fail(err, KFR_MEMORY, "", "", "no memory for the objects of a token store");
+    return kf_fail(err, KFR_MEMORY, "", "",
+                   "no memory for the objects of a token store");
 }
 
-/* ------------------------------------------------------------ entries */
+/* ---------------------------------------- entries */
 
 static int by_name(const void *a, const void *b)
 {
@@ -117,11 +118,12 @@ static void drop_unseen(struct kf_index *index)
     index->count = kept;
 }
 
-/* ------------------------------------------------------------ scanning */
+/* ---------------------------------------- scanning */
 
 /* A file from which no object can be read is passed over, as SoftHSM does: no handle is
  * it. A failure of the system or of memory is one. */
-static kf_rv scan_file(struct kf_index *index, struct entry *entry, struct kf_error *err)
+static kf_rv scan_file(struct kf_index *index, struct entry *entry,
+                       struct kf_error *err)
 {
     struct kf_vault_object object;
     kf_rv rv;
@@ -204,7 +206,8 @@ static bool is_worth_a_scan(const struct kf_index *index)
     struct timespec folder = folder_changed(index);
     struct timespec now;
 
-    if (folder.tv_sec != index->folder_at.tv_sec || folder.tv_nsec != index->folder_at.tv_nsec)
+    if (folder.tv_sec != index->folder_at.tv_sec
+        || folder.tv_nsec != index->folder_at.tv_nsec)
         return true;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (now.tv_sec - index->scanned_at.tv_sec) * 1000
@@ -212,7 +215,7 @@ static bool is_worth_a_scan(const struct kf_index *index)
            >= RESCAN_MS;
 }
 
-/* ------------------------------------------------------------ matching */
+/* ---------------------------------------- matching */
 
 static size_t lower_bound(const struct kf_index *index, const uint8_t *view)
 {
@@ -239,7 +242,8 @@ size_t kf_index_which(struct kf_index *index, CK_OBJECT_HANDLE handle,
     if (!index->watch && !index->no_watch)
         index->watch = kf_store_watch_new(kf_vault_store(index->vault));
     index->no_watch = !index->watch;
-    for (int look = 0; ignored && index->watch && found == count && look < LOOKS; look++) {
+    for (int look = 0; ignored && index->watch && found == count && look < LOOKS;
+         look++) {
         kf_store_watch_start(index->watch);
         if (kf_object_read_one(index->session, handle, CKA_TOKEN, ignored, NULL))
             break;
@@ -305,10 +309,12 @@ static kf_rv match(struct kf_index *index, CK_OBJECT_HANDLE handle, const uint8_
         return KFR_OK;
     }
     if (count)
-        return kf_fail(err, KFR_CONFLICT, "", "give the objects different labels or ids",
-                       "%zu objects look the same, and which of them is which cannot be told",
-                       count);
-    return kf_fail(err, KFR_VANISHED, "", "run again when no other program changes the token",
+        return kf_fail(
+            err, KFR_CONFLICT, "", "give the objects different labels or ids",
+            "%zu objects look the same, and which of them is which cannot be told",
+            count);
+    return kf_fail(err, KFR_VANISHED, "",
+                   "run again when no other program changes the token",
                    "no file of the token store %s holds this object as it was read",
                    kf_store_path(kf_vault_store(index->vault)));
 }
@@ -365,12 +371,14 @@ static kf_rv open_entry(struct kf_index *index, const struct entry *entry,
         return rv;
     unfinished = kf_softhsm_unfinished(&out->set);
     if (unfinished)
-        return kf_fail(err, KFR_NOT_CLONABLE, "", "run again when it is whole, or remove it",
+        return kf_fail(err, KFR_NOT_CLONABLE, "",
+                       "run again when it is whole, or remove it",
                        "the object is not whole: %s", unfinished);
     if (!kf_softhsm_view(&out->set, &index->scratch, view))
         return no_memory(err);
     if (memcmp(view, wanted, sizeof view) != 0)
-        return kf_fail(err, KFR_VANISHED, "", "run again", "the object was just changed");
+        return kf_fail(err, KFR_VANISHED, "", "run again",
+                       "the object was just changed");
     return KFR_OK;
 }
 
@@ -398,7 +406,7 @@ kf_rv kf_index_open(struct kf_index *index, CK_OBJECT_HANDLE handle,
     return rv;
 }
 
-/* ------------------------------------------------------------ own changes */
+/* ---------------------------------------- own changes */
 
 bool kf_index_add(struct kf_index *index, const char *name,
                   const uint8_t view[KF_VIEW_BYTES], CK_OBJECT_HANDLE handle)

@@ -21,8 +21,8 @@ struct kf_index;
 struct kf_index *kf_index_new(struct kf_vault *vault, struct kf_session *session);
 void kf_index_free(struct kf_index *index); /* NULL is fine */
 
-/* The file of a handle whose attributes are `known`, opened, its view compared with them
- * (kf_vault_read's rule for how long *out lives). *name lives until the next call.
+/* The file of a handle whose attributes are `known`, opened, its view compared with
+ * them (kf_vault_read's rule for how long *out lives). *name lives until the next call.
  * KFR_VANISHED: no file holds this object (any more); KFR_CONFLICT: several might. */
 kf_rv kf_index_open(struct kf_index *index, CK_OBJECT_HANDLE handle,
                     const struct kf_attributes *known, const char **name,

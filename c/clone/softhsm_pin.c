@@ -59,7 +59,8 @@ kf_rv kf_softhsm_cipher_new(const struct kf_secret *token_key,
     struct kf_softhsm_cipher *cipher = NULL;
 
     if (token_key->len != KF_SOFTHSM_TOKEN_KEY_BYTES) {
-        rv = kf_fail(err, KFR_STORE, "", "", "a token key of %zu bytes", token_key->len);
+        rv =
+            kf_fail(err, KFR_STORE, "", "", "a token key of %zu bytes", token_key->len);
         goto done;
     }
     cipher = OPENSSL_zalloc(sizeof *cipher);
@@ -100,8 +101,9 @@ kf_rv kf_softhsm_encrypt(struct kf_softhsm_cipher *cipher,
     return KFR_OK;
 }
 
-kf_rv kf_softhsm_decrypt(struct kf_softhsm_cipher *cipher, const void *bytes, size_t len,
-                         unsigned char *out, size_t *out_len, struct kf_error *err)
+kf_rv kf_softhsm_decrypt(struct kf_softhsm_cipher *cipher, const void *bytes,
+                         size_t len, unsigned char *out, size_t *out_len,
+                         struct kf_error *err)
 {
     EVP_CIPHER_CTX *ctx = cipher->decrypt;
     const unsigned char *iv = bytes;
@@ -153,8 +155,9 @@ static kf_rv pin_incorrect(struct kf_error *err)
 
 /* The plain blob is "RJR" and the token key; a wrong PIN shows as bad padding or, one
  * time in 256, as bad magic. */
-static kf_rv open_blob(const unsigned char *blob, size_t len, const struct kf_secret *key,
-                       struct kf_secret **out, struct kf_error *err)
+static kf_rv open_blob(const unsigned char *blob, size_t len,
+                       const struct kf_secret *key, struct kf_secret **out,
+                       struct kf_error *err)
 {
     kf_rv rv = KFR_MEMORY;
     struct kf_softhsm_cipher *cipher = NULL;

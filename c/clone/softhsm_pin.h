@@ -30,7 +30,8 @@ kf_rv kf_softhsm_encrypt(struct kf_softhsm_cipher *cipher,
                          const unsigned char iv[KF_SOFTHSM_BLOCK], const void *plain,
                          size_t len, unsigned char *out, struct kf_error *err);
 /* out has room for len bytes. KFR_STORE: not a value under this key. */
-kf_rv kf_softhsm_decrypt(struct kf_softhsm_cipher *cipher, const void *bytes, size_t len,
-                         unsigned char *out, size_t *out_len, struct kf_error *err);
+kf_rv kf_softhsm_decrypt(struct kf_softhsm_cipher *cipher, const void *bytes,
+                         size_t len, unsigned char *out, size_t *out_len,
+                         struct kf_error *err);
 
 #endif

@@ -17,7 +17,7 @@ void kf_plan_clear(struct kf_plan *plan)
     plan->set = (struct kf_attributes){ 0 };
 }
 
-/* ------------------------------------------------------------ the set under way */
+/* ---------------------------------------- the set under way */
 
 static struct kf_attribute *get(struct kf_plan *plan, uint64_t type)
 {
@@ -92,7 +92,7 @@ static kf_rv too_many(struct kf_error *err)
                    KF_SEALED_ATTRIBUTES_MAX);
 }
 
-/* ------------------------------------------------------------ an exact object */
+/* ---------------------------------------- an exact object */
 
 static kf_rv take_exact(struct kf_plan *plan, const struct kf_sealed *sealed,
                         const struct kf_softhsm_row *rows, size_t count,
@@ -111,7 +111,8 @@ static kf_rv take_exact(struct kf_plan *plan, const struct kf_sealed *sealed,
     return KFR_OK;
 }
 
-/* ------------------------------------------------------------ an object of another engine */
+/* ---------------------------------------- an object of another
+ * engine */
 
 static bool has_key_bytes(const struct kf_sealed *sealed, uint64_t object_class)
 {
@@ -135,10 +136,11 @@ static kf_rv unwrap(struct kf_plan *plan, const struct kf_sealed *sealed,
     if (!sealed->wrapped)
         return kf_fail(err, KFR_NOT_CLONABLE, "", "",
                        "the sealed object does not hold the key's bytes");
-    rv = kf_domain_unwrap_bytes(domain, sealed->wrapped, sealed->wrapped_len, &body, err);
+    rv = kf_domain_unwrap_bytes(domain, sealed->wrapped, sealed->wrapped_len, &body,
+                                err);
     if (!rv)
-        rv = kf_material_attributes(sealed->open, body->data, body->len, &plan->material,
-                                    err);
+        rv = kf_material_attributes(sealed->open, body->data, body->len,
+                                    &plan->material, err);
     kf_secret_free(body);
     return rv;
 }
@@ -147,7 +149,8 @@ static const struct kf_attribute *said(const struct kf_plan *plan,
                                        const struct kf_sealed *sealed,
                                        const struct kf_softhsm_row *row)
 {
-    const struct kf_attributes *parts[] = { plan->material, sealed->hidden, sealed->open };
+    const struct kf_attributes *parts[] = { plan->material, sealed->hidden,
+                                            sealed->open };
 
     for (size_t p = 0; p < sizeof parts / sizeof *parts; p++) {
         const struct kf_attribute *at =
@@ -171,7 +174,8 @@ static bool is_big_number(const struct kf_softhsm_kind kind, uint64_t type)
         if (NUMBERS[i] == type)
             return true;
     return type == CKA_VALUE
-           && (kind.object_class == CKO_PRIVATE_KEY || kind.object_class == CKO_PUBLIC_KEY)
+           && (kind.object_class == CKO_PRIVATE_KEY
+               || kind.object_class == CKO_PUBLIC_KEY)
            && (kind.key_type == CKK_EC || kind.key_type == CKK_DSA
                || kind.key_type == CKK_DH);
 }
@@ -202,8 +206,8 @@ static uint64_t bits_of(struct kf_plan *plan, uint64_t type)
     return bits;
 }
 
-/* SoftHSM's rule: AES, the first bytes of a block of zeros encrypted; else of a SHA-1 of
- * the value (AESKey.cpp, SymmetricKey.cpp). DES keys stay without. */
+/* SoftHSM's rule: AES, the first bytes of a block of zeros encrypted; else of a SHA-1
+ * of the value (AESKey.cpp, SymmetricKey.cpp). DES keys stay without. */
 static bool check_value(struct kf_softhsm_kind kind, const struct kf_attribute *value,
                         unsigned char out[CHECK_VALUE_BYTES])
 {
@@ -249,7 +253,8 @@ static void fill_secret_key(struct kf_plan *plan, struct kf_softhsm_kind kind)
     }
 }
 
-/* Whether the bytes are one DER OCTET STRING, whole (X.690, 8.1.3: short and long form). */
+/* Whether the bytes are one DER OCTET STRING, whole (X.690, 8.1.3: short and long
+ * form). */
 static bool is_octet_string(const unsigned char *bytes, size_t len)
 {
     if (len < 2 || bytes[0] != DER_OCTET_STRING)
@@ -280,7 +285,8 @@ static kf_rv fill_point(struct kf_plan *plan, struct kf_error *err)
     return KFR_OK;
 }
 
-/* What a token computes: SoftHSM has it from its own computation when it makes a key. */
+/* What a token computes: SoftHSM has it from its own computation when it makes a
+ * key. */
 static kf_rv fill_computed(struct kf_plan *plan, struct kf_softhsm_kind kind,
                            struct kf_error *err)
 {
@@ -300,7 +306,8 @@ static kf_rv fill_computed(struct kf_plan *plan, struct kf_softhsm_kind kind,
 
 static kf_rv make_anew(struct kf_plan *plan, const struct kf_sealed *sealed,
                        struct kf_softhsm_kind kind, const struct kf_softhsm_row *rows,
-                       size_t count, const struct kf_domain *domain, struct kf_error *err)
+                       size_t count, const struct kf_domain *domain,
+                       struct kf_error *err)
 {
     kf_rv rv = unwrap(plan, sealed, domain, err);
 
@@ -321,7 +328,7 @@ static kf_rv make_anew(struct kf_plan *plan, const struct kf_sealed *sealed,
     return rv;
 }
 
-/* ------------------------------------------------------------ changes */
+/* ---------------------------------------- changes */
 
 /* The value of a flag that takes a right away. */
 static const struct {
@@ -347,7 +354,8 @@ static const uint64_t FREE[] = {
     CKA_START_DATE, CKA_END_DATE,    CKA_URL,
 };
 
-/* None allowed means all allowed; else every mechanism must have been allowed before. */
+/* None allowed means all allowed; else every mechanism must have been allowed
+ * before. */
 static bool is_narrower(const struct kf_attribute *old, const struct kf_attribute *new)
 {
     for (size_t n = 0; old->len && n + 8 <= new->len; n += 8) {
@@ -386,8 +394,8 @@ static kf_rv apply(struct kf_plan *plan, const struct kf_attributes *changes,
 
         kf_name_text(KF_CKA, new.type, name, sizeof name);
         if (!old || old->kind != new.kind)
-            return kf_fail(err, KFR_ARGUMENT, "", "", "such an object has no %s%s", name,
-                           old ? " of that kind" : "");
+            return kf_fail(err, KFR_ARGUMENT, "", "", "such an object has no %s%s",
+                           name, old ? " of that kind" : "");
         if (!may_change(old, &new))
             return kf_fail(err, KFR_REFUSED, "",
                            "a change may describe differently or take rights away",
@@ -398,7 +406,7 @@ static kf_rv apply(struct kf_plan *plan, const struct kf_attributes *changes,
     return KFR_OK;
 }
 
-/* ------------------------------------------------------------ all of it */
+/* ---------------------------------------- all of it */
 
 /* A store holds token objects only, and only whole ones. */
 static kf_rv finish(struct kf_plan *plan, struct kf_error *err)
@@ -413,8 +421,8 @@ static kf_rv finish(struct kf_plan *plan, struct kf_error *err)
     token->value = yes;
     unfinished = kf_softhsm_unfinished(&plan->set);
     if (unfinished)
-        return kf_fail(err, KFR_NOT_CLONABLE, "", "", "the sealed object is not whole: %s",
-                       unfinished);
+        return kf_fail(err, KFR_NOT_CLONABLE, "", "",
+                       "the sealed object is not whole: %s", unfinished);
     return KFR_OK;
 }
 
@@ -433,9 +441,11 @@ kf_rv kf_plan_make(struct kf_plan *plan, const struct kf_sealed *sealed,
     plan->made_count = 0;
     plan->point = (struct kf_writer){ 0 };
     if (kf_domain_is_key(sealed->open, NULL))
-        return kf_fail(err, rv, "", "", "it is a key of a cloning domain: never cloned");
+        return kf_fail(err, rv, "", "",
+                       "it is a key of a cloning domain: never cloned");
     if (!count && !exact)
-        return kf_fail(err, rv, "", "", "SoftHSM has no objects of that class and type");
+        return kf_fail(err, rv, "", "",
+                       "SoftHSM has no objects of that class and type");
     rv = exact ? take_exact(plan, sealed, rows, count, err)
                : make_anew(plan, sealed, kind, rows, count, domain, err);
     if (!rv)

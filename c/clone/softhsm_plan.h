@@ -2,9 +2,9 @@
  * softhsm_plan: what an arriving object will be in a SoftHSM token, attribute by
  * attribute, in the clear.
  *
- * A sealed object that holds everything (KF_SEALED_EXACT) is taken as it is. From one of
- * another engine the object is made as SoftHSM would have made it; where it does not say,
- * the clone gets no right. Changes may take rights away and never add any.
+ * A sealed object that holds everything (KF_SEALED_EXACT) is taken as it is. From one
+ * of another engine the object is made as SoftHSM would have made it; where it does not
+ * say, the clone gets no right. Changes may take rights away and never add any.
  */
 #ifndef KF_CLONE_SOFTHSM_PLAN_H
 #define KF_CLONE_SOFTHSM_PLAN_H

@@ -31,7 +31,8 @@ static unsigned char *own(unsigned char *bytes, const unsigned char *base,
     return bytes + (at - base);
 }
 
-/* One value; `at` comes with its kind. A template is still packed as the store has it. */
+/* One value; `at` comes with its kind. A template is still packed as the store has
+ * it. */
 static bool read_value(struct kf_reader *reader, unsigned char *bytes,
                        const unsigned char *base, struct kf_attribute *at)
 {
@@ -72,8 +73,8 @@ static bool read_record(struct kf_reader *reader, unsigned char *bytes,
     return read_value(reader, bytes, base, at);
 }
 
-/* Rewrites a template where it lies. What is written for a record is always shorter than
- * what was read for it, so the writing never overtakes the reading. */
+/* Rewrites a template where it lies. What is written for a record is always shorter
+ * than what was read for it, so the writing never overtakes the reading. */
 static bool repack_template(struct kf_attribute *template)
 {
     struct kf_reader reader = kf_reader_over(template->value, template->len);
@@ -100,7 +101,8 @@ static bool repack_template(struct kf_attribute *template)
 }
 
 /* Into its place by type, where it replaces one of the same type. */
-static void insert(struct kf_attribute *at, size_t *count, const struct kf_attribute *new)
+static void insert(struct kf_attribute *at, size_t *count,
+                   const struct kf_attribute *new)
 {
     size_t i = *count;
 
@@ -133,7 +135,8 @@ kf_rv kf_store_records(unsigned char *bytes, size_t len, struct kf_attribute *at
         if (next.kind == KF_TEMPLATE && !repack_template(&next))
             return torn(err, "a template in it is none");
         if (*count == KF_STORE_RECORDS_MAX)
-            return kf_fail(err, KFR_LIMIT, "", "", "an object of more than %d attributes",
+            return kf_fail(err, KFR_LIMIT, "", "",
+                           "an object of more than %d attributes",
                            KF_STORE_RECORDS_MAX);
         insert(at, count, &next);
     }
@@ -240,7 +243,8 @@ kf_rv kf_store_encode(const struct kf_attributes *set, struct kf_writer *out,
     size_t start = out->len;
 
     if (set->count > KF_STORE_RECORDS_MAX)
-        return kf_fail(err, KFR_LIMIT, "", "", "an object of %zu attributes", set->count);
+        return kf_fail(err, KFR_LIMIT, "", "", "an object of %zu attributes",
+                       set->count);
     kf_write_u64(out, 1);
     for (size_t i = 0; i < set->count; i++) {
         const struct kf_attribute *at = &set->at[i];
@@ -249,12 +253,14 @@ kf_rv kf_store_encode(const struct kf_attributes *set, struct kf_writer *out,
         if (i && at->type <= set->at[i - 1].type)
             return kf_fail(err, KFR_ARGUMENT, "", "", "attributes out of order");
         if (!write_record(out, at) && !out->bad)
-            return kf_fail(err, KFR_ARGUMENT, "", "", "%s has a value no store can hold",
+            return kf_fail(err, KFR_ARGUMENT, "", "",
+                           "%s has a value no store can hold",
                            kf_name_text(KF_CKA, at->type, name, sizeof name));
     }
     if (out->bad)
         return kf_fail(err, KFR_MEMORY, "", "", "no memory for an object file");
     if (out->len - start > KF_STORE_FILE_MAX)
-        return kf_fail(err, KFR_LIMIT, "", "", "an object of %zu bytes", out->len - start);
+        return kf_fail(err, KFR_LIMIT, "", "", "an object of %zu bytes",
+                       out->len - start);
     return KFR_OK;
 }

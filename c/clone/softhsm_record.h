@@ -27,7 +27,8 @@ kf_rv kf_store_records(unsigned char *bytes, size_t len, struct kf_attribute *at
 kf_rv kf_store_parse(const void *bytes, size_t len, struct kf_attributes **out,
                      struct kf_error *err);
 
-/* The bytes of an object file with generation 1. KFR_ARGUMENT: no store could hold it. */
+/* The bytes of an object file with generation 1. KFR_ARGUMENT: no store could hold
+ * it. */
 kf_rv kf_store_encode(const struct kf_attributes *set, struct kf_writer *out,
                       struct kf_error *err);
 

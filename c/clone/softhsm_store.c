@@ -41,7 +41,7 @@ struct kf_store {
     struct stat owner;
 };
 
-/* ------------------------------------------------------------ configuration */
+/* ---------------------------------------- configuration */
 
 static void copy_text(char *out, size_t size, const char *text)
 {
@@ -128,7 +128,7 @@ done:
     return rv;
 }
 
-/* ------------------------------------------------------------ reading one file */
+/* ---------------------------------------- reading one file */
 
 static long age_ms(const struct timespec *then)
 {
@@ -214,11 +214,13 @@ static kf_rv read_once(int folder, const char *name, struct kf_secret *into,
                        struct stat *st, struct kf_error *err)
 {
     kf_rv rv = KFR_SYSTEM;
-    int fd = openat(folder, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    int fd =
+        openat(folder, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 
     if (fd < 0) {
         if (errno == ENOENT)
-            rv = kf_fail(err, KFR_VANISHED, "open", "", "%s is not there any more", name);
+            rv = kf_fail(err, KFR_VANISHED, "open", "", "%s is not there any more",
+                         name);
         else
             kf_fail_errno(err, "open", "%s", name);
         goto done;
@@ -277,8 +279,8 @@ kf_rv kf_store_load(struct kf_store *store, const char *name, struct kf_secret *
     return load(store->folder, name, into, at, count, mark, err);
 }
 
-kf_rv kf_store_read(struct kf_store *store, const char *name, struct kf_attributes **out,
-                    struct kf_error *err)
+kf_rv kf_store_read(struct kf_store *store, const char *name,
+                    struct kf_attributes **out, struct kf_error *err)
 {
     kf_rv rv = KFR_MEMORY;
     struct kf_attribute at[KF_STORE_RECORDS_MAX];
@@ -305,7 +307,7 @@ done:
     return rv;
 }
 
-/* ------------------------------------------------------------ the token's folder */
+/* ---------------------------------------- the token's folder */
 
 static const struct kf_attribute *find(const struct kf_attribute *at, size_t count,
                                        uint64_t type, enum kf_kind kind)
@@ -372,7 +374,8 @@ static bool serial_matches(int folder, const char *serial, kf_rv *why,
 static bool name_has_serial(const char *name, const char *serial)
 {
     return strlen(name) == UUID_CHARS && strlen(serial) == SERIAL_CHARS
-           && memcmp(name + 19, serial, 4) == 0 && memcmp(name + 24, serial + 4, 12) == 0;
+           && memcmp(name + 19, serial, 4) == 0
+           && memcmp(name + 24, serial + 4, 12) == 0;
 }
 
 /* Among the folders of tokendir, first those whose name promises it. *found gets the
@@ -388,7 +391,8 @@ static kf_rv search(DIR *tokens, const char *serial, bool by_name, int *found,
         kf_rv rv = KFR_OK;
         int folder;
 
-        if (entry->d_name[0] == '.' || name_has_serial(entry->d_name, serial) != by_name)
+        if (entry->d_name[0] == '.'
+            || name_has_serial(entry->d_name, serial) != by_name)
             continue;
         folder = openat(dirfd(tokens), entry->d_name,
                         O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -500,7 +504,7 @@ const struct stat *kf_store_owner(const struct kf_store *store)
     return &store->owner;
 }
 
-/* ------------------------------------------------------------ names */
+/* ---------------------------------------- names */
 
 bool kf_store_is_uuid_name(const char *name)
 {
@@ -599,7 +603,7 @@ void kf_store_names_free(char **names, size_t count)
     free(names);
 }
 
-/* ------------------------------------------------------------ watching */
+/* ---------------------------------------- watching */
 
 struct kf_store_watch {
     int fd;
@@ -674,7 +678,7 @@ size_t kf_store_watch_which(struct kf_store_watch *watch, const char *const *nam
     return several ? count : found;
 }
 
-/* ------------------------------------------------------------ deleting a token */
+/* ---------------------------------------- deleting a token */
 
 kf_rv kf_store_delete_token(const struct kf_softhsm_conf *conf, const char *serial,
                             struct kf_error *err)

@@ -71,8 +71,8 @@ kf_rv kf_store_load(struct kf_store *store, const char *name, struct kf_secret *
                     struct kf_attribute at[KF_STORE_RECORDS_MAX], size_t *count,
                     struct kf_store_mark *mark, struct kf_error *err);
 /* The same as a secret set. */
-kf_rv kf_store_read(struct kf_store *store, const char *name, struct kf_attributes **out,
-                    struct kf_error *err);
+kf_rv kf_store_read(struct kf_store *store, const char *name,
+                    struct kf_attributes **out, struct kf_error *err);
 
 /* Which file of the folder is being opened: SoftHSM opens an object's file whenever its
  * handle is used, so a look at a handle tells its file. Start, use the handle, ask. */

@@ -15,7 +15,7 @@ struct kf_vault {
     struct kf_writer sealed; /* values being encrypted, one after another */
 };
 
-/* ------------------------------------------------------------ opening */
+/* ---------------------------------------- opening */
 
 kf_rv kf_vault_find_store(struct kf_session *session, struct kf_store **out,
                           struct kf_error *err)
@@ -28,7 +28,8 @@ kf_rv kf_vault_find_store(struct kf_session *session, struct kf_store **out,
         return rv;
     if (!conf.is_file_backend)
         return kf_fail(err, KFR_NO_ENGINE, "", "use the engine wrap",
-                       "%s keeps tokens in a database (objectstore.backend)", conf.path);
+                       "%s keeps tokens in a database (objectstore.backend)",
+                       conf.path);
     return kf_store_open(&conf, kf_session_token(session)->serial, out, err);
 }
 
@@ -106,7 +107,7 @@ void kf_vault_forget(struct kf_vault *vault)
     kf_secret_cut(vault->plain, 0);
 }
 
-/* ------------------------------------------------------------ reading */
+/* ---------------------------------------- reading */
 
 static bool is_date(uint64_t type)
 {
@@ -136,8 +137,8 @@ static bool room_for(struct kf_secret *plain, size_t len)
     return true;
 }
 
-kf_rv kf_vault_load(struct kf_vault *vault, const char *name, struct kf_vault_object *out,
-                    struct kf_error *err)
+kf_rv kf_vault_load(struct kf_vault *vault, const char *name,
+                    struct kf_vault_object *out, struct kf_error *err)
 {
     kf_rv rv;
 
@@ -166,8 +167,8 @@ kf_rv kf_vault_decrypt(struct kf_vault *vault, struct kf_vault_object *object,
 
         if (at->kind != KF_BYTES || len == 0 || is_clear_date(at))
             continue;
-        rv = kf_softhsm_decrypt(vault->cipher, at->value, len, vault->plain->data + used,
-                                &at->len, err);
+        rv = kf_softhsm_decrypt(vault->cipher, at->value, len,
+                                vault->plain->data + used, &at->len, err);
         at->value = vault->plain->data + used;
         used += len;
         if (at->len == 0 || is_date(at->type))
@@ -176,8 +177,8 @@ kf_rv kf_vault_decrypt(struct kf_vault *vault, struct kf_vault_object *object,
     return rv;
 }
 
-kf_rv kf_vault_read(struct kf_vault *vault, const char *name, struct kf_vault_object *out,
-                    struct kf_error *err)
+kf_rv kf_vault_read(struct kf_vault *vault, const char *name,
+                    struct kf_vault_object *out, struct kf_error *err)
 {
     kf_rv rv = kf_vault_load(vault, name, out, err);
 
@@ -186,7 +187,7 @@ kf_rv kf_vault_read(struct kf_vault *vault, const char *name, struct kf_vault_ob
     return rv;
 }
 
-/* ------------------------------------------------------------ writing */
+/* ---------------------------------------- writing */
 
 static bool is_to_encrypt(const struct kf_attribute *at)
 {
@@ -214,7 +215,8 @@ static kf_rv encrypt_all(struct kf_vault *vault, struct kf_attribute *at, size_t
         room = kf_write_room(&vault->sealed, len);
         if (!room)
             return kf_fail(err, KFR_MEMORY, "", "", "no memory for an object");
-        rv = kf_softhsm_encrypt(vault->cipher, ivs[i], at[i].value, at[i].len, room, err);
+        rv = kf_softhsm_encrypt(vault->cipher, ivs[i], at[i].value, at[i].len, room,
+                                err);
     }
     return rv;
 }
@@ -240,7 +242,8 @@ kf_rv kf_vault_write(struct kf_vault *vault, const struct kf_attributes *plain,
     kf_rv rv;
 
     if (plain->count > KF_STORE_RECORDS_MAX)
-        return kf_fail(err, KFR_LIMIT, "", "", "an object of %zu attributes", plain->count);
+        return kf_fail(err, KFR_LIMIT, "", "", "an object of %zu attributes",
+                       plain->count);
     memcpy(at, plain->at, plain->count * sizeof *at);
     vault->sealed.len = 0;
     if (kf_attributes_bool(plain, CKA_PRIVATE, false)) {

@@ -36,11 +36,12 @@ struct kf_vault_object {
     struct kf_attributes set;
     struct kf_store_mark mark;
 };
-kf_rv kf_vault_read(struct kf_vault *vault, const char *name, struct kf_vault_object *out,
-                    struct kf_error *err);
-/* As it lies there, and then the rest of it: for those who look at many and want few. */
-kf_rv kf_vault_load(struct kf_vault *vault, const char *name, struct kf_vault_object *out,
-                    struct kf_error *err);
+kf_rv kf_vault_read(struct kf_vault *vault, const char *name,
+                    struct kf_vault_object *out, struct kf_error *err);
+/* As it lies there, and then the rest of it: for those who look at many and want
+ * few. */
+kf_rv kf_vault_load(struct kf_vault *vault, const char *name,
+                    struct kf_vault_object *out, struct kf_error *err);
 kf_rv kf_vault_decrypt(struct kf_vault *vault, struct kf_vault_object *object,
                        struct kf_error *err);
 void kf_vault_forget(struct kf_vault *vault);
