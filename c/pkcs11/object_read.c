@@ -13,7 +13,7 @@ enum {
     ABSENT_MAX = 256,
     BATCH_BYTES = 64 * 1024, /* memory that is never touched costs nothing */
     BATCH_MECHANISMS = 512,
-    BATCH_TEMPLATE = 64,
+    BATCH_TEMPLATE = 256,
     FIRST_BYTES = 4096,
     VALUE_MAX = 16 * 1024 * 1024,
     NESTED_MAX = 64,
@@ -245,7 +245,9 @@ static kf_rv read_nested(struct kf_session *session, CK_OBJECT_HANDLE handle,
     }
     rv = ask(session, handle, &at, 1);
     for (size_t i = 0; i < count && rv == 0; i++) {
-        if (array[i].type != entries[i].type || array[i].ulValueLen > entries[i].cap ||
+        /* NSS puts pointers of its own there: then the values are not in our room. */
+        if (array[i].type != entries[i].type || array[i].pValue != entries[i].at ||
+            array[i].ulValueLen > entries[i].cap ||
             !fits(entries[i].kind, array[i].ulValueLen))
             rv = KFR_MODULE;
         else if (!put(nested, entries[i].type, entries[i].kind, entries[i].at,
@@ -500,11 +502,27 @@ static kf_rv obtain(struct reading *reading, uint64_t type)
 
 /* A batch in which one attribute is missing does not say whether the others with no
  * length are missing or too large (one code for the whole call), so each is asked for
- * by itself, once for all objects of a type when the token says that it has none. A
- * value of such a type above BATCH_BYTES on another object would be missed. */
+ * by itself. Once for all objects of a type is enough where nothing can be too large:
+ * for numbers and booleans, and for templates, whose room is larger than any real one. */
+static bool can_be_remembered(const struct reading *reading, uint64_t type)
+{
+    const struct memo *memo = reading->memo;
+    enum kf_kind kind = kf_kind_of(type);
+
+    if (kind == KF_BOOL || kind == KF_ULONG)
+        return true;
+    for (size_t i = 0; kind == KF_TEMPLATE && i < memo->count; i++)
+        if (memo->entries[i].type == type)
+            return reading->batch[i].ulValueLen == CK_UNAVAILABLE_INFORMATION;
+    return false;
+}
+
 static bool is_absent(const struct reading *reading, uint64_t type)
 {
     const struct memo *memo = reading->memo;
+
+    if (!can_be_remembered(reading, type))
+        return false;
 
     for (size_t i = 0; i < memo->absent_count; i++)
         if (memo->absent[i].type == type &&
@@ -518,7 +536,8 @@ static void note_absent(struct reading *reading, uint64_t type)
 {
     struct memo *memo = reading->memo;
 
-    if (memo->absent_count < ABSENT_MAX && !is_absent(reading, type))
+    if (memo->absent_count < ABSENT_MAX && can_be_remembered(reading, type) &&
+        !is_absent(reading, type))
         memo->absent[memo->absent_count++] =
             (struct absent){reading->object_class, reading->key_type, type};
 }
