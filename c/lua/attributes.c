@@ -77,8 +77,10 @@ static void free_set(void *set)
     kf_attributes_free(set);
 }
 
-static void push_template(lua_State *L, const struct kf_attribute *attribute)
+/* (attribute) -> table; a function of its own, since its keep ends with it. */
+static int template_table(lua_State *L)
 {
+    const struct kf_attribute *attribute = lua_touserdata(L, 1);
     struct kf_lua_keep *keep = kf_lua_keep(L, free_set);
     struct kf_reader reader = kf_reader_over(attribute->value, attribute->len);
 
@@ -87,7 +89,14 @@ static void push_template(lua_State *L, const struct kf_attribute *attribute)
         kf_lua_push_attributes(L, keep->held);
     else
         lua_newtable(L);
-    lua_remove(L, -2);
+    return 1;
+}
+
+static void push_template(lua_State *L, const struct kf_attribute *attribute)
+{
+    lua_pushcfunction(L, template_table);
+    lua_pushlightuserdata(L, (void *)(uintptr_t)attribute);
+    lua_call(L, 1, 1);
 }
 
 void kf_lua_push_attribute(lua_State *L, const struct kf_attribute *attribute)

@@ -171,6 +171,22 @@ static int object_attributes(lua_State *L)
 }
 
 /***
+Whether a boolean attribute is there and true: o:has "extractable". Also for sign, encrypt and
+the other flags whose names as fields are methods.
+@function object:has
+@param attribute nick, name or number
+@treturn boolean
+*/
+static int object_has(lua_State *L)
+{
+    const struct box *box = check(L, 1);
+
+    lua_pushboolean(L, kf_attributes_bool(box->known, kf_lua_check_attribute_type(L, 2),
+                                          false));
+    return 1;
+}
+
+/***
 The names of attributes that the object has and the token would not give (SoftHSM: dates of
 private objects).
 @function object:unread
@@ -379,6 +395,7 @@ static int object_verify(lua_State *L)
 
 static const luaL_Reg methods[] = {
     { "attributes", object_attributes },
+    { "has", object_has },
     { "unread", object_unread },
     { "session", object_session },
     { "read", object_read },

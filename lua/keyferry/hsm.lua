@@ -271,7 +271,7 @@ function Hsm:create_partition(options)
         return nil, err
     end
     local partition
-    partition, err = self:new_partition(before, options.label)
+    partition, err = self:new_partition(before, slot, options.label)
     if not partition then
         return nil, err
     end
@@ -283,14 +283,16 @@ function Hsm:create_partition(options)
     return partition
 end
 
--- The partition with that label that was not there before.
-function Hsm:new_partition(before, label)
+-- The partition that was made in that slot. Its token may have moved to another slot (SoftHSM)
+-- and then is the one with that label that was not there before.
+function Hsm:new_partition(before, slot, label)
     local list, err = self:partitions()
     if not list then
         return nil, err
     end
     for _, partition in ipairs(list) do
-        if partition.label == label and not before[partition.serial] then
+        if partition.label == label
+            and (partition.slot == slot.slot or not before[partition.serial]) then
             return partition
         end
     end

@@ -226,15 +226,19 @@ function M.backup_hsm(serial)
             return M.hsm(serial)
         end
     end
-    local found = {}
+    local found, trouble = {}, nil
     for _, hsm in ipairs(list) do
-        for _, partition in ipairs(hsm:partitions() or {}) do
+        local partitions, why = hsm:partitions()
+        trouble = trouble or why
+        for _, partition in ipairs(partitions or {}) do
             if partition.serial == serial then
                 found[#found + 1] = partition
             end
         end
     end
-    if #found == 0 then
+    if #found == 0 and trouble then
+        return nil, trouble
+    elseif #found == 0 then
         return fail("KFR_NOT_FOUND", ("no HSM and no token has the serial number %s")
                     :format(serial), "'keyferry hsm list' and 'keyferry token list' show them")
     end
