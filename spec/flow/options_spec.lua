@@ -2,9 +2,7 @@
 -- partition backup: its options, their short forms, and those that choose and check.
 local lu = require("luaunit")
 
-local liar = require("support.liar")
 local scene = require("flow.scene")
-local shell = require("support.shell")
 
 -- Refused as usage, before anything is asked or opened.
 local function assert_usage(done, ...)
@@ -194,17 +192,6 @@ function TestVerify.test_every_clone_is_challenged()
   lu.assertEquals(scene.contents(s:target()), scene.contents(s:source()))
 end
 
--- The vault behind a module that lies, as a `module` HSM of the configuration.
-local function lying_vault(s, script)
-  local hsm = liar.over(s:hsm("vault"), script)
-  local env = {}
-  for name, value in pairs(hsm.env) do table.insert(env, ("%s = %q"):format(name, value)) end
-  shell.write(s.home .. "/config.lua", ([[return { hsms = {
-    { name = "vault", serial = %q, module = %q, env = { %s } } } }]]):format(scene.serial,
-    hsm.module, table.concat(env, ", ")))
-  return hsm, { "--config", s.home .. "/config.lua" }
-end
-
 -- A module that says OK and stores another key: no such clone is ever called a backup.
 function TestVerify.test_a_clone_that_is_another_key_is_no_backup()
   for _, verify in ipairs { true, false } do
@@ -214,7 +201,7 @@ function TestVerify.test_a_clone_that_is_another_key_is_no_backup()
       assert(session:create{ class = "secret_key", key_type = "aes", label = "fresh", id = "\8",
         value = ("v"):rep(32), token = true, private = true, sensitive = true,
         extractable = true, encrypt = true, decrypt = true })]])
-    local _, globals = lying_vault(s, "C_UnwrapKey ok-but-other")
+    local _, globals = s:lying("vault", "C_UnwrapKey ok-but-other")
     local done = s:backup { "-add", "-engine", "wrap", "-match", "fresh", verify and "-verify",
       globals = globals }
     lu.assertNotEquals(done.status, 0, done.out .. done.err)
@@ -231,7 +218,7 @@ function TestVerify.test_replace_by_other_keys_keeps_the_old_backup()
     end]])
   local before = s:snapshot()
   local contents = scene.contents(s:target())
-  local _, globals = lying_vault(s, "C_UnwrapKey ok-but-other")
+  local _, globals = s:lying("vault", "C_UnwrapKey ok-but-other")
   local done = s:backup { "-replace", "-force", "-engine", "wrap", "-verify", globals = globals }
   lu.assertNotEquals(done.status, 0, done.out .. done.err)
   lu.assertEquals(scene.contents(s:target()), contents)

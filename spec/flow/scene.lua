@@ -9,6 +9,7 @@
 --
 -- A scene is a copy of one made before: partitions cost a scrypt each.
 local build = require("support.build")
+local liar = require("support.liar")
 local process = require("support.process")
 local shell = require("support.shell")
 local softhsm = require("support.softhsm")
@@ -193,6 +194,18 @@ end
 function Scene:snapshot()
   return { prod = store.snapshot(self.home .. "/hsms/prod"),
     vault = store.snapshot(self.home .. "/hsms/vault") }
+end
+
+-- Puts the HSM of that name behind the module that lies (support/liar), by a configuration
+-- file; gives the lying HSM, and the options to put before the noun.
+function Scene:lying(name, script)
+  local hsm = liar.over(self:hsm(name), script)
+  local env = {}
+  for key, value in pairs(hsm.env) do table.insert(env, ("%s = %q"):format(key, value)) end
+  shell.write(self.home .. "/config.lua", ([[return { system = false, hsms = {
+    { name = %q, serial = %q, module = %q, env = { %s } } } }]]):format(name,
+    name == "vault" and M.serial or "100001", hsm.module, table.concat(env, ", ")))
+  return hsm, { "--config", self.home .. "/config.lua" }
 end
 
 -- What differs since, logins aside, in "prod" or "vault" (both when nil).

@@ -2,7 +2,6 @@
 -- partition backup: where its secrets come from, and where they never go.
 local lu = require("luaunit")
 
-local liar = require("support.liar")
 local process = require("support.process")
 local scene = require("flow.scene")
 local shell = require("support.shell")
@@ -85,18 +84,6 @@ end
 
 local TestPins = {}
 
--- The production HSM behind a module that logs each call, as a `module` HSM of the
--- configuration.
-local function behind_liar(s, script)
-  local hsm = liar.over(s:hsm("prod"), script)
-  local env = {}
-  for name, value in pairs(hsm.env) do table.insert(env, ("%s = %q"):format(name, value)) end
-  shell.write(s.home .. "/config.lua", ([[return { system = false, hsms = {
-    { name = "prod", serial = "100001", module = %q, env = { %s } } } }]]):format(hsm.module,
-    table.concat(env, ", ")))
-  return hsm, { "--config", s.home .. "/config.lua" }
-end
-
 local function logins(hsm)
   local list = {}
   for _, line in ipairs(hsm:calls()) do
@@ -107,7 +94,7 @@ end
 
 function TestPins.test_a_wrong_pin_is_tried_once()
   local s = scene.new()
-  local hsm, globals = behind_liar(s, "call-log %LOG%")
+  local hsm, globals = s:lying("prod", "call-log %LOG%")
   local before = s:snapshot()
   local done = s:backup { globals = globals, env = { KEYFERRY_PASSWORD = "wrong pin" } }
   lu.assertEquals(done.status, 3, done.out .. done.err)
@@ -129,7 +116,7 @@ end
 
 function TestPins.test_a_locked_pin_is_status_3()
   local s = scene.new()
-  local hsm, globals = behind_liar(s, "call-log %LOG%\nC_Login * CKR_PIN_LOCKED")
+  local hsm, globals = s:lying("prod", "call-log %LOG%\nC_Login * CKR_PIN_LOCKED")
   local done = s:backup { globals = globals }
   lu.assertEquals(done.status, 3, done.out .. done.err)
   lu.assertStrContains(done.err, "CKR_PIN_LOCKED (0xA4), in C_Login")
@@ -158,7 +145,7 @@ end
 -- with the right to look sees them then.
 function TestNowhere.test_no_secret_in_the_process_list_while_it_runs()
   local s = scene.new()
-  local hsm, globals = behind_liar(s, "call-log %LOG%\ndelay C_Login 1500")
+  local hsm, globals = s:lying("prod", "call-log %LOG%\ndelay C_Login 1500")
   local run <close> = process.start(s:command { "-password", scene.password, "-tokenpw=" ..
     scene.tokenpw, globals = globals, secrets = scene.secrets { "PASSWORD", "TOKENPW" } })
   assert(shell.await(10, function()
