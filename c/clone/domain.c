@@ -297,6 +297,11 @@ static const unsigned char *domain_id(const struct kf_attributes *object)
     return id->value;
 }
 
+bool kf_domain_is_any_key(const struct kf_attributes *object)
+{
+    return domain_id(object) != NULL;
+}
+
 bool kf_domain_key_purpose(const struct kf_attributes *object,
                            enum kf_domain_purpose *purpose)
 {

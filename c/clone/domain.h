@@ -54,6 +54,9 @@ kf_rv kf_domain_find(struct kf_session *session, struct kf_domain **out,
 kf_rv kf_domain_install(struct kf_session *session, const struct kf_domain *domain,
                         struct kf_error *err);
 
+/* Whether an object is a domain key of some version, perhaps a newer one than ours. */
+bool kf_domain_is_any_key(const struct kf_attributes *object);
+
 /* Whether an object is one of the keys that kf_domain_install makes: by class, label
  * and an id that holds purpose and check value (26 bytes: "keyferry", version 1, 'W'
  * 'E' or 'M', check value). check may be NULL. Whoever hides such objects from a

@@ -87,6 +87,7 @@ struct domain_keys {
     struct kf_secret *keys[PURPOSES];
     uint8_t check[KF_CHECK_BYTES];
     size_t count;
+    bool others; /* domain keys that are none of this version were there */
 };
 
 static bool is_number(const struct kf_attributes *set, uint64_t type, uint64_t value)
@@ -111,8 +112,10 @@ static kf_rv take_domain_key(struct domain_keys *keys,
     enum kf_domain_purpose purpose;
     uint8_t check[KF_CHECK_BYTES];
 
-    if (!kf_domain_is_key(object, check) || !kf_domain_key_purpose(object, &purpose))
+    if (!kf_domain_is_key(object, check) || !kf_domain_key_purpose(object, &purpose)) {
+        keys->others = keys->others || kf_domain_is_any_key(object);
         return KFR_OK;
+    }
     if (keys->keys[purpose]
         || (keys->count && memcmp(check, keys->check, sizeof check) != 0))
         return kf_fail(err, KFR_AMBIGUOUS, "", HINT,
@@ -186,8 +189,10 @@ static kf_rv find_domain(struct kf_session *session, struct kf_domain **out,
         rv = collect_domain_keys(vault, &keys, err);
     if (!rv && keys.count)
         rv = domain_of_keys(&keys, out, err);
-    else if (!rv) /* none of this version: it knows what else there may be */
+    else if (!rv && keys.others) /* says what is wrong with them */
         rv = kf_domain_find(session, out, err);
+    else if (!rv)
+        rv = kf_fail(err, KFR_NOT_FOUND, "", "", "the partition has no cloning domain");
     for (size_t i = 0; i < PURPOSES; i++)
         kf_secret_free(keys.keys[i]);
     kf_vault_free(vault);
