@@ -88,7 +88,7 @@ deps: ## install the packages needed (Debian's names; apt-get)
 # A sub-make each, since nothing can be compiled before deps are there.
 demo: deps ## back a partition up and prove the backup, before your eyes
 	@$(MAKE) -s --no-print-directory all
-	@KEYFERRY_BUILD=$(B) expect -f spec/demo/demo.exp
+	@KEYFERRY_BUILD=$(B) $(LUA) spec/demo/run.lua
 
 test: deps ## run the specs; the last line is "N passed, N failed"
 	@$(MAKE) --no-print-directory all spec-tools
