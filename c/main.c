@@ -262,6 +262,7 @@ int main(int argc, char **argv)
         goto done;
     umask(077);
     signal(SIGPIPE, SIG_IGN); /* a write says EPIPE instead, and is noticed */
+    signal(SIGXFSZ, SIG_IGN); /* likewise EFBIG: one object fails, not the program */
     if (!kf_secret_heap())
         goto done;
     setlocale(LC_CTYPE, "");

@@ -204,6 +204,22 @@ local function free_slot(hsm, slots)
                 "delete a partition, or make one with the vendor's own tool")
 end
 
+-- Puts the domain in, and looks whether it is there for every engine: SoftHSM answers OK
+-- when its disk is full.
+local function install(session, domain)
+    local ok, err = session:install_domain(domain)
+    for _, engine in ipairs(core.engines()) do
+        if ok and session:probe(engine) then
+            ok, err = session:find_domain(engine)
+        end
+    end
+    if not ok and err.code == "KFR_NOT_FOUND" then
+        return fail("KFR_STORE", "the new partition did not keep its cloning domain",
+                    "see whether the HSM has room left")
+    end
+    return ok, err
+end
+
 -- Gives the new token its user PIN and its domain; the session it leaves is closed.
 local function set_up(hsm, partition, options)
     local session <close>, err = partition:open{ writable = true }
@@ -223,7 +239,7 @@ local function set_up(hsm, partition, options)
         ok, err = session:login(password, "user")
     end
     if ok and options.domain then
-        ok, err = session:install_domain(options.domain)
+        ok, err = install(session, options.domain)
     end
     if not ok then
         return nil, err
