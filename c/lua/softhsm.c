@@ -3,10 +3,14 @@
  * token.
  */
 #include "clone/softhsm_store.h"
+#include "clone/softhsm_survey.h"
 #include "lua/door.h"
 #include "lua/error.h"
+#include "lua/keep.h"
+#include "lua/session.h"
 
 #include <lauxlib.h>
+#include <stdlib.h>
 
 /***
 What a softhsm2.conf says. Found as SoftHSM finds it when no path is given.
@@ -57,8 +61,37 @@ static int delete_token(lua_State *L)
     return kf_lua_done(L, rv, &err);
 }
 
+/***
+Object files of a session's token that are no whole objects, so that no listing shows them
+(or SoftHSM is about to fill them up with defaults): before the first look at an object.
+@function softhsm.damaged
+@tparam session session of a partition that the engine softhsm can work
+@treturn[1] table array of errors, which name the files
+@treturn[2] nil
+@treturn[2] err
+*/
+static int damaged(lua_State *L)
+{
+    struct kf_session *session = kf_lua_check_session(L, 1);
+    struct kf_lua_keep *keep = kf_lua_keep(L, free);
+    struct kf_error err = { 0 };
+    struct kf_error *list = NULL;
+    size_t count = 0;
+
+    if (kf_softhsm_survey(session, &list, &count, &err))
+        return kf_lua_refuse(L, &err);
+    keep->held = list;
+    lua_newtable(L);
+    for (size_t i = 0; i < count; i++) {
+        kf_lua_error(L, &list[i]);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    return 1;
+}
+
 static const luaL_Reg functions[] = {
     { "configuration", configuration },
+    { "damaged", damaged },
     { "delete_token", delete_token },
     { NULL, NULL },
 };

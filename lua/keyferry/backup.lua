@@ -67,7 +67,7 @@ local function new_run(options)
     return setmetatable({
         options = options, source = options.source, target = options.target,
         given = options.domain, mode = options.target and options.mode or "create",
-        queue = {}, batch = FIRST_BATCH,
+        queue = {}, batch = FIRST_BATCH, damaged = {},
         report = { cloned = 0, exists = 0, failed = 0, skipped = 0, removed = 0,
                    unproved = 0, lossy = 0, created = false,
                    planned = options.plan and 0 or nil },
@@ -153,11 +153,33 @@ function Run:attach_target()
     self.target_end = check(self.target:endpoint(self.target_engine, self:target_domain()))
 end
 
+-- What the source has and no listing shows (core.softhsm.damaged): it may be the key that
+-- matters, so a run without it is no success.
+function Run:find_damage()
+    if self.source:probe("softhsm") then
+        self.damaged = check(core.softhsm.damaged(self.source))
+    end
+end
+
+-- The objects of the source. Where some are damaged only those that have all attributes: at
+-- the first look SoftHSM makes up what is missing, and writes it.
+function Run:find_objects()
+    if #self.damaged == 0 then
+        return check(self.source:find{ token = true })
+    end
+    local objects = {}
+    for _, modifiable in ipairs{ true, false } do
+        local some = check(self.source:find{ token = true, modifiable = modifiable })
+        table.move(some, 1, #some, #objects + 1, objects)
+    end
+    return objects
+end
+
 -- The objects that the policy selects; the others are told as skipped.
 function Run:select_objects()
     local select = self.options.select
     local chosen, skipped = {}, {}
-    for _, object in ipairs(check(self.source:find{ token = true })) do
+    for _, object in ipairs(self:find_objects()) do
         if not select or select(object) then
             chosen[#chosen + 1] = object
         else
@@ -165,7 +187,7 @@ function Run:select_objects()
         end
     end
     self.objects, self.skipped = chosen, skipped
-    self.report.selected = #chosen
+    self.report.selected = #chosen + #self.damaged
 end
 
 local function check_interrupt()
@@ -585,6 +607,9 @@ function Run:ferry_all()
         end
         self:commit_when_full()
     end
+    for _, err in ipairs(self.stopped and {} or self.damaged) do
+        self:fail_object({ handle = 0 }, err)
+    end
 end
 
 function Run:finish_commit()
@@ -613,6 +638,7 @@ function Run:conclude()
 end
 
 function Run:work()
+    self:find_damage()
     self:open_source()
     self:select_objects()
     if self.target then
@@ -680,7 +706,8 @@ end
 --   * `on_mismatch`: function(attempt) -> another domain, or nil to give up
 --   * `on_error`: function(object, err, attempt) -> "continue" (default), "retry" or "stop"
 --   * `on_result`: function(result); status "cloned" ("planned" in a plan), "exists", "failed"
---     or "skipped"; object, handle, target_handle, err, lost, verified
+--     or "skipped"; object, handle, target_handle, err, lost, verified. What the source's
+--     store holds and nobody can read fails as an object without label and class, handle 0
 --   * `on_progress`: function(done, total), after each object that was tried, before its result
 -- @treturn table report: status "success", "partial" or "failed"; cloned, exists, failed,
 --   skipped, removed, selected, lossy, unproved; created; in a plan planned and to_remove;

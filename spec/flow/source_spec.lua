@@ -73,7 +73,7 @@ function TestTorn.test_replace_does_not_drop_the_good_backup_of_a_torn_object()
   local s = scene.new("backed")
   local source = s:source()
   local victim = source.dir .. "/" .. source:labelled("kek")[1].file
-  shell.write(victim, shell.read(victim):sub(1, 400))
+  shell.write(victim, shell.read(victim):sub(1, 401))
   local before = s:snapshot()
   local done = s:backup { "-replace", "-force" }
   lu.assertNotEquals(done.status, 0, done.out .. done.err)
