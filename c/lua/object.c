@@ -317,7 +317,7 @@ static int operate(lua_State *L, operation *run)
     out = kf_lua_new_secret(L);
     if (run(session, check(L, 1)->handle, &mechanism.mechanism, data, len, out, &err))
         return kf_lua_refuse(L, &err);
-    lua_pushlstring(L, (const char *)(*out)->data, (*out)->len);
+    kf_lua_push_result(L, out);
     return 1;
 }
 

@@ -39,6 +39,13 @@ void kf_lua_push_secret(lua_State *L, struct kf_secret *take)
     *(struct kf_secret **)lua_touserdata(L, -1) = take;
 }
 
+void kf_lua_push_result(lua_State *L, struct kf_secret **box)
+{
+    lua_pushlstring(L, (const char *)(*box)->data, (*box)->len);
+    kf_secret_free(*box);
+    *box = NULL;
+}
+
 struct kf_secret *kf_lua_check_secret(lua_State *L, int idx)
 {
     struct kf_secret **box = luaL_testudata(L, idx, KF_LUA_SECRET);

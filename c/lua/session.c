@@ -427,7 +427,7 @@ static int session_digest(lua_State *L)
     out = kf_lua_new_secret(L);
     if (kf_session_digest(session, &mechanism.mechanism, data, len, out, &err))
         return kf_lua_refuse(L, &err);
-    lua_pushlstring(L, (const char *)(*out)->data, (*out)->len);
+    kf_lua_push_result(L, out);
     return 1;
 }
 
@@ -450,7 +450,7 @@ static int session_random(lua_State *L)
     out = kf_lua_new_secret(L);
     if (kf_session_random(session, (size_t)n, out, &err))
         return kf_lua_refuse(L, &err);
-    lua_pushlstring(L, (const char *)(*out)->data, (*out)->len);
+    kf_lua_push_result(L, out);
     return 1;
 }
 

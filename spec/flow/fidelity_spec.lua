@@ -11,7 +11,8 @@ local store = require("support.store")
 local zoo = require("support.zoo")
 
 local CKA = {
-  CLASS = 0x0, PRIVATE = 0x2, LABEL = 0x3, VALUE = 0x11, CHECK_VALUE = 0x90,
+  CLASS = 0x0, PRIVATE = 0x2, LABEL = 0x3, VALUE = 0x11, START_DATE = 0x110, END_DATE = 0x111,
+  KEY_GEN_MECHANISM = 0x166,
 }
 
 -- Made once ------------------------------------------------------------------------------
@@ -30,11 +31,8 @@ local domain = once("domain", function() return assert(core.domain(core.secret("
 -- One of each; nobody writes to it any more.
 local source = once("source", function()
   local token = zoo.token("source")
-  do
-    local module <close> = zoo.module(token.hsm)
-    local session <close> = zoo.session(token, { module = module })
-    zoo.stock(session)
-  end
+  zoo.stock(zoo.session(token))
+  zoo.close(token)
   return token
 end)
 
@@ -50,7 +48,7 @@ end)
 local function ferry(from, options)
   local token = options.to or zoo.token("target")
   local run = { token = token, results = {}, source = zoo.session(from, { writable = false }),
-    target = zoo.session(token) }
+    target = zoo.session(token), sealed_by = options.source_engine or options.engine }
   run.report = keyferry.backup {
     source = run.source, target = run.target, domain = domain(), mode = "add",
     engine = options.engine, source_engine = options.source_engine,
@@ -113,7 +111,7 @@ local function assert_all_work(run, silent)
       local clone, class = clone_of(run, result), result.object.class
       if not zoo.works_for(clone, result.object) then
         without[class] = (without[class] or 0) + 1
-      else
+      elseif class ~= "public_key" then
         zoo.works_for(result.object, clone)
       end
     end
@@ -162,35 +160,180 @@ end
 
 -- Wrap ------------------------------------------------------------------------------------
 
+-- Two things about which PKCS#11 gives no answer: a date of a private object, which SoftHSM
+-- stores and cannot give back, so that it is named though it may be there; and an attribute that
+-- SoftHSM keeps with domain parameters and shows to nobody: an object that wrap sealed is
+-- without it.
+local function is_out_of_reach(object, type, run)
+  return object[CKA.CLASS].value:byte(8) == 6 and type == CKA.KEY_GEN_MECHANISM and
+    run.sealed_by == "wrap"
+end
+
+local function is_unread_date(object, type)
+  return (type == CKA.START_DATE or type == CKA.END_DATE) and
+    object[CKA.PRIVATE].value ~= "\0" and object[type].value ~= ""
+end
+
+-- The names of what differs between an object of the one store and its clone in the other.
+local function differences(a, b, run)
+  local names = {}
+  for type, attribute in pairs(a) do
+    local other = b[type]
+    local differs = not other or other.kind ~= attribute.kind or other.value ~= attribute.value
+    if differs and not is_out_of_reach(a, type, run) or is_unread_date(a, type) then
+      table.insert(names, core.name("CKA", type))
+    end
+  end
+  for type in pairs(b) do
+    if a[type] == nil then table.insert(names, core.name("CKA", type)) end
+  end
+  table.sort(names)
+  return table.concat(names, ", ")
+end
+
+local function sorted_words(text)
+  local list = {}
+  for word in text:gmatch("[^ ,]+") do table.insert(list, word) end
+  table.sort(list)
+  return table.concat(list, ", ")
+end
+
+-- Objects of a store by class, label and value, which no two have in common.
+local function by_name(token)
+  local index = {}
+  for _, object in pairs(token:objects()) do
+    local value = object[CKA.VALUE] and object[CKA.VALUE].value or ""
+    local name = object[CKA.CLASS].value .. object[CKA.LABEL].value .. "\0" .. value
+    assert(index[name] == nil, name)
+    if object[CKA.LABEL].value ~= "keyferry domain" then index[name] = object end
+  end
+  return index
+end
+
+local CLASSES = { [0] = "data", "certificate", "public_key", "private_key", "secret_key",
+  [6] = "domain_parameters" }
+
+-- Per class and label, what was said to be lost, and what is; each a sorted list.
+local function losses(from, run)
+  local said, is = {}, {}
+  local function note(map, class, label, text)
+    local name = class .. " " .. label
+    map[name] = map[name] or {}
+    table.insert(map[name], text)
+    table.sort(map[name])
+  end
+  for _, result in ipairs(run.results) do
+    if result.status == "cloned" then
+      note(said, result.object.class, result.object.label, sorted_words(result.lost))
+    end
+  end
+  local originals = by_name(from)
+  for name, clone in pairs(by_name(run.token)) do
+    local class = CLASSES[string.unpack(">I8", clone[CKA.CLASS].value)]
+    note(is, class, clone[CKA.LABEL].value, differences(assert(originals[name], name), clone, run))
+  end
+  return said, is
+end
+
+local function assert_losses_are_said(from, run)
+  local said, is = losses(from, run)
+  local wrong = {}
+  for name, lists in pairs(is) do
+    local a, b = table.concat(said[name] or {}, " | "), table.concat(lists, " | ")
+    if a ~= b then table.insert(wrong, ("%s: said %s, is %s"):format(name, a, b)) end
+    said[name] = nil
+  end
+  lu.assertEquals(wrong, {})
+  lu.assertEquals(said, {})
+end
+
+-- Labels of what was refused, each with the part of the sentence that says why.
+local function refused(run)
+  local map = {}
+  for _, result in ipairs(run.results) do
+    if result.status == "failed" then
+      lu.assertEquals(result.err.code, "KFR_NOT_CLONABLE", tostring(result.err))
+      map[result.object.class .. " " .. result.object.label] =
+        result.err.what:match("^(CKA_[A-Z_]+ is %a+):") or result.err.what:match("CKR_[A-Z_]+")
+    end
+  end
+  return map
+end
+
 local wrapped = once("wrapped", function() return ferry(source(), { engine = "wrap" }) end)
 
 local TestWrap = {}
 
--- The names of what differs between an object and its clone in the stores.
-local function differences(a, b)
-  local names = {}
-  for type, attribute in pairs(a) do
-    local other = b[type]
-    if not other or other.kind ~= attribute.kind or other.value ~= attribute.value then
-      table.insert(names, core.name("CKA", type) or ("CKA_0x%x"):format(type))
+function TestWrap.test_what_may_not_or_cannot_be_wrapped_says_which_flag_or_type_forbids_it()
+  local expected = {
+    ["private_key ed25519"] = "CKR_KEY_NOT_WRAPPABLE",
+    ["private_key x25519"] = "CKR_KEY_NOT_WRAPPABLE",
+    ["secret_key trusted wrapping only"] = "CKA_WRAP_WITH_TRUSTED is true",
+  }
+  for _, name in ipairs { "---", "p--", "-s-", "ps-" } do
+    expected["private_key ec " .. name] = "CKA_EXTRACTABLE is false"
+    expected["secret_key aes " .. name] = "CKA_EXTRACTABLE is false"
+  end
+  lu.assertEquals(refused(wrapped()), expected)
+  lu.assertEquals(wrapped().report.status, "partial")
+  lu.assertEquals(wrapped().report.failed, 11)
+end
+
+function TestWrap.test_what_a_clone_lost_is_named_and_nothing_else_differs()
+  assert_losses_are_said(source(), wrapped())
+end
+
+function TestWrap.test_data_and_certificates_lose_nothing()
+  for _, result in ipairs(wrapped().results) do
+    local class = result.object.class
+    if class == "data" or class == "certificate" then
+      lu.assertEquals(result.lost, "", tostring(result.object))
     end
   end
-  for type in pairs(b) do
-    if not a[type] then table.insert(names, core.name("CKA", type)) end
-  end
-  table.sort(names)
-  return names
 end
 
-local function words(text)
-  local list = {}
-  for word in text:gmatch("[%w_.]+") do table.insert(list, word) end
-  table.sort(list)
-  return list
+function TestWrap.test_every_key_that_arrived_works_for_its_original()
+  assert_all_work(wrapped(), SILENT)
 end
 
-return { TestSofthsm = TestSofthsm, TestWrap = { test_x = function()
-  local run = wrapped()
-  for _, f in ipairs(failures(run)) do print(f) end
-  for _, r in ipairs(run.results) do if r.status=="cloned" then print(r.object, r.lost) end end
- end} }
+function TestWrap.test_a_challenge_finds_every_clone_good()
+  local run = ferry(source(), { engine = "wrap", verify = true })
+  lu.assertEquals(refused(run), refused(wrapped()))
+  lu.assertEquals(run.report.cloned, wrapped().report.cloned)
+end
+
+-- Both partitions have their domain inside, so that no key of it is in this process.
+function TestWrap.test_with_the_domain_in_both_tokens_it_is_the_same()
+  local from, to = zoo.copy(source()), zoo.token("target")
+  assert(zoo.session(from):install_domain(domain()))
+  assert(zoo.session(to):install_domain(domain()))
+  local run = ferry(from, { engine = "wrap", to = to })
+  lu.assertEquals(refused(run), refused(wrapped()))
+  lu.assertEquals(run.report.cloned, wrapped().report.cloned)
+  lu.assertEquals({ losses(from, run) }, { losses(source(), wrapped()) })
+  assert_all_work(run, SILENT)
+end
+
+-- Mixed ends --------------------------------------------------------------------------------
+
+local TestMixedEnds = {}
+
+local function cross(source_engine, target_engine)
+  return ferry(source(), { source_engine = source_engine, target_engine = target_engine })
+end
+
+function TestMixedEnds.test_what_softhsm_sealed_wrap_opens()
+  local run = cross("softhsm", "wrap")
+  lu.assertEquals(failures(run), {})
+  assert_losses_are_said(source(), run)
+  assert_all_work(run, SILENT)
+end
+
+function TestMixedEnds.test_what_wrap_sealed_softhsm_opens()
+  local run = cross("wrap", "softhsm")
+  lu.assertEquals(refused(run), refused(wrapped()))
+  assert_losses_are_said(source(), run)
+  assert_all_work(run, SILENT)
+end
+
+return { TestSofthsm = TestSofthsm, TestWrap = TestWrap, TestMixedEnds = TestMixedEnds }
