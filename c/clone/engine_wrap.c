@@ -151,6 +151,14 @@ static kf_rv length_by_digest(struct wrap_end *end, CK_OBJECT_HANDLE object,
                    "what the token wrapped is not this key");
 }
 
+/* A program is still making it, or died doing so. */
+static kf_rv not_whole(struct kf_error *err)
+{
+    return kf_fail(err, KFR_NOT_CLONABLE, NULL,
+                   "run again when it is whole, or remove it",
+                   "the object is not whole: its key bytes are not there");
+}
+
 /* SoftHSM pads a secret key with zeros to 8 bytes before it wraps, so the length that
  * RFC 5649 keeps is wrong. Makes the body exactly as long as the key. */
 static kf_rv fit_plain(struct wrap_end *end, CK_OBJECT_HANDLE object,
@@ -161,6 +169,8 @@ static kf_rv fit_plain(struct wrap_end *end, CK_OBJECT_HANDLE object,
     size_t len = body->plain->len, want = len;
     kf_rv rv = KFR_OK;
 
+    if (!len)
+        return not_whole(err);
     if (told && told != CK_UNAVAILABLE_INFORMATION) {
         want = (size_t)told;
         if (want > len || len - want > zeros_at_end(body->plain))
@@ -306,6 +316,27 @@ static kf_rv not_wrapped(struct kf_error *err, kf_rv rv)
         kf_name_text(KF_CKR, rv, text, sizeof text));
 }
 
+static bool has_value(const struct kf_attributes *key, uint64_t type)
+{
+    const struct kf_attribute *at = kf_attributes_get(key, type);
+
+    return at && at->len;
+}
+
+/* A key that may be read travels by its own attributes. */
+static kf_rv read_body(struct wrap_end *end, CK_OBJECT_HANDLE object,
+                       const struct kf_attributes *known, struct kf_sealed *sealed,
+                       struct kf_error *err)
+{
+    bool rsa = kf_attributes_ulong(known, CKA_CLASS, 0) == CKO_PRIVATE_KEY &&
+               kf_attributes_ulong(known, CKA_KEY_TYPE, 0) == CKK_RSA;
+    kf_rv rv = kf_object_read_key(end->format.session, object, &sealed->hidden, err);
+
+    if (!rv && !has_value(sealed->hidden, rsa ? CKA_PRIVATE_EXPONENT : CKA_VALUE))
+        rv = not_whole(err);
+    return rv;
+}
+
 static kf_rv seal_key(struct wrap_end *end, CK_OBJECT_HANDLE object,
                       const struct kf_attributes *known, struct kf_sealed *sealed,
                       struct kf_error *err)
@@ -316,9 +347,8 @@ static kf_rv seal_key(struct wrap_end *end, CK_OBJECT_HANDLE object,
     if (!may_leave(known, err))
         return KFR_NOT_CLONABLE;
     rv = take_body(end, object, known, &body, err);
-    if (rv && !kf_attributes_bool(known, CKA_SENSITIVE, true) &&
-        !kf_object_read_key(end->format.session, object, &sealed->hidden, NULL))
-        return KFR_OK;
+    if (rv && !kf_attributes_bool(known, CKA_SENSITIVE, true))
+        return read_body(end, object, known, sealed, err);
     if (rv)
         return not_wrapped(err, rv);
     sealed->wrapped = OPENSSL_memdup(body.wrapped->data, body.wrapped->len);

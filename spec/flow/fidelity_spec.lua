@@ -336,4 +336,169 @@ function TestMixedEnds.test_what_wrap_sealed_softhsm_opens()
   assert_all_work(run, SILENT)
 end
 
-return { TestSofthsm = TestSofthsm, TestWrap = TestWrap, TestMixedEnds = TestMixedEnds }
+-- Half-built objects -------------------------------------------------------------------------
+
+-- What is left of an object whose maker died, or what its maker has got to so far.
+local MUTILATED = {
+  ["no class"] = { label = "p-256", without = { CKA.CLASS } },
+  ["a secret key without value"] = { label = "aes psx", without = { CKA.VALUE } },
+  ["a secret key with an empty value"] = { label = "aes p-x", empty = { CKA.VALUE } },
+  ["an RSA key without its numbers"] = { label = "rsa", without = { 0x120, 0x123, 0x124, 0x125,
+    0x126, 0x127, 0x128 } },
+  ["an EC key without value"] = { label = "p-384", without = { CKA.VALUE } },
+  ["no key type"] = { label = "aes 128", without = { 0x100 } },
+}
+
+local function mutilate(token, how)
+  for _, found in ipairs(token:labelled(how.label)) do
+    local class = string.unpack(">I8", found[CKA.CLASS].value)
+    if class == 3 or class == 4 then
+      local path = token.dir .. "/" .. found.file
+      local object = assert(object_file.parse(shell.read(path)))
+      for _, type in ipairs(how.without or {}) do
+        for i = #object.records, 1, -1 do
+          if object.records[i].type == type then table.remove(object.records, i) end
+        end
+      end
+      for _, type in ipairs(how.empty or {}) do
+        select(2, object_file.get(object, type)).value = ""
+      end
+      shell.write(path, object_file.encode(object))
+    end
+  end
+end
+
+local TestHalfBuilt = {}
+
+-- The others are cloned, and the run does not call itself a success.
+local function assert_not_cloned(engine)
+  local token = zoo.copy(source())
+  local labels = {}
+  for _, how in pairs(MUTILATED) do
+    mutilate(token, how)
+    labels[how.label] = true
+  end
+  local run = ferry(token, { engine = engine })
+  local cloned = 0
+  for _, result in ipairs(run.results) do
+    local class = result.object.class
+    if labels[result.object.label] and class ~= "public_key" then
+      lu.assertEquals(result.status, "failed", tostring(result.object))
+      lu.assertTrue(#result.err.what > 20)
+    elseif result.status == "cloned" then
+      cloned = cloned + 1
+    end
+  end
+  lu.assertNotEquals(run.report.status, "success")
+  lu.assertEquals(#run.token:files(), cloned)
+  for label in pairs(labels) do
+    for _, object in ipairs(run.token:labelled(label)) do
+      lu.assertEquals(object[CKA.CLASS].value:byte(8), 2, label)
+    end
+  end
+  return cloned
+end
+
+function TestHalfBuilt.test_none_is_ever_called_backed_up_and_the_others_are()
+  lu.assertEquals(assert_not_cloned("softhsm"), #source():files() - 6)
+  assert_not_cloned("wrap")
+end
+
+-- Twins --------------------------------------------------------------------------------------
+
+local TestTwins = {}
+
+-- Pairs that differ in key material only: nothing that a reader sees tells them apart.
+local function make_twins(session)
+  for i = 1, 2 do
+    local _, private = zoo.pair(session, "twin", "ec_key_pair_gen",
+      { ec_params = zoo.curves["p-256"], verify = true, id = "pub" .. i },
+      { sign = true, id = "one id" })
+    assert(private:change { id = "one id" })
+    assert(session:create { class = "data", label = "twin", value = "note " .. i, token = true,
+      private = true })
+    zoo.secret(session, "twin", { id = "one id", value = ("k"):rep(31) .. i })
+  end
+end
+
+local function twins()
+  local token = zoo.token("twins")
+  make_twins(zoo.session(token))
+  zoo.close(token)
+  return token
+end
+
+-- Every clone works for the very original that its result names.
+local function assert_belong_together(run, token)
+  local publics = {}
+  for i = 1, 2 do
+    publics[i] = assert(run.source:find { class = "public_key", id = "pub" .. i })[1]
+  end
+  local message, seen = ("m"):rep(32), {}
+  for _, result in ipairs(run.results) do
+    local original, clone = result.object, clone_of(run, result)
+    lu.assertNil(seen[result.target_handle])
+    seen[result.target_handle] = true
+    if original.class == "private_key" then
+      local matches = 0
+      for i = 1, 2 do
+        local signature = assert(clone:sign("ecdsa", message))
+        if publics[i]:verify("ecdsa", message, signature) then
+          matches = matches + 1
+          lu.assertTrue(publics[i]:verify("ecdsa", message,
+            assert(original:sign("ecdsa", message))))
+        end
+      end
+      lu.assertEquals(matches, 1)
+    elseif original.class == "secret_key" then
+      lu.assertTrue(original:verify("sha256_hmac", message,
+        assert(clone:sign("sha256_hmac", message))))
+    end
+  end
+  lu.assertEquals(#token:files(), 8)
+end
+
+local function values(token)
+  local list = {}
+  for _, object in pairs(token:objects()) do
+    if object[CKA.VALUE] then table.insert(list, shell.hex(object[CKA.VALUE].value)) end
+  end
+  table.sort(list)
+  return list
+end
+
+local function assert_twins(engine, verify)
+  local token = twins()
+  local run = ferry(token, { engine = engine, verify = verify })
+  lu.assertEquals(failures(run), {})
+  lu.assertEquals(run.report.status, "success")
+  lu.assertEquals(values(run.token), values(token))
+  if verify then assert_belong_together(run, run.token) end
+  local again = ferry(token, { engine = engine, to = run.token, verify = verify })
+  lu.assertEquals({ again.report.cloned, again.report.exists }, { 0, 8 })
+  lu.assertEquals(values(run.token), values(token))
+end
+
+function TestTwins.test_softhsm_brings_both()
+  assert_twins("softhsm", false)
+end
+
+function TestTwins.test_softhsm_brings_both_and_a_challenge_tells_which_is_which()
+  assert_twins("softhsm", true)
+end
+
+function TestTwins.test_wrap_brings_both()
+  assert_twins("wrap", false)
+end
+
+function TestTwins.test_wrap_brings_both_and_a_challenge_tells_which_is_which()
+  assert_twins("wrap", true)
+end
+
+return {
+  TestSofthsm = TestSofthsm,
+  TestWrap = TestWrap,
+  TestMixedEnds = TestMixedEnds,
+  TestHalfBuilt = TestHalfBuilt,
+  TestTwins = TestTwins,
+}
