@@ -81,6 +81,12 @@ static char *trim(char *text)
     return text;
 }
 
+static void take_tokendir(struct kf_softhsm_conf *out, const char *value)
+{
+    copy_text(out->tokendir, sizeof out->tokendir, value);
+    out->names_tokendir = true;
+}
+
 /* `name = value`, ended by a comment or a second `=` (SimpleConfigLoader.cpp). */
 static void read_conf_line(char *line, struct kf_softhsm_conf *out)
 {
@@ -96,7 +102,7 @@ static void read_conf_line(char *line, struct kf_softhsm_conf *out)
     name = trim(line);
     value = trim(value);
     if (*value && strcmp(name, "directories.tokendir") == 0)
-        copy_text(out->tokendir, sizeof out->tokendir, value);
+        take_tokendir(out, value);
     if (*value && strcmp(name, "objectstore.backend") == 0)
         out->is_file_backend = strcmp(value, "file") == 0;
 }
@@ -111,6 +117,7 @@ kf_rv kf_softhsm_conf_read(const char *conf, struct kf_softhsm_conf *out,
     find_conf(conf, out->path);
     copy_text(out->tokendir, sizeof out->tokendir, "/var/lib/softhsm/tokens");
     out->is_file_backend = true;
+    out->names_tokendir = false;
     rv = kf_file_read(out->path, CONF_MAX, &text, err);
     if (rv)
         goto done;

@@ -25,6 +25,7 @@ struct kf_softhsm_conf {
     char path[PATH_MAX];
     char tokendir[PATH_MAX];
     bool is_file_backend;
+    bool names_tokendir; /* false: tokendir is the default of the distribution */
 };
 kf_rv kf_softhsm_conf_read(const char *conf, struct kf_softhsm_conf *out,
                            struct kf_error *err);

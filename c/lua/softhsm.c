@@ -2,6 +2,7 @@
  * softhsm: what PKCS#11 leaves out and a soft HSM needs: its configuration, and removing a
  * token.
  */
+#include "clone/softhsm_length.h"
 #include "clone/softhsm_store.h"
 #include "clone/softhsm_survey.h"
 #include "lua/door.h"
@@ -16,7 +17,7 @@
 What a softhsm2.conf says. Found as SoftHSM finds it when no path is given.
 @function softhsm.configuration
 @string[opt] path
-@treturn[1] table path, tokendir, file_backend (boolean)
+@treturn[1] table path, tokendir, file_backend, names_tokendir (false: the default)
 @treturn[2] nil
 @treturn[2] err
 */
@@ -35,7 +36,29 @@ static int configuration(lua_State *L)
     lua_setfield(L, -2, "tokendir");
     lua_pushboolean(L, conf->is_file_backend);
     lua_setfield(L, -2, "file_backend");
+    lua_pushboolean(L, conf->names_tokendir);
+    lua_setfield(L, -2, "names_tokendir");
     return 1;
+}
+
+/***
+Whether SoftHSM can be started on a store and live: see clone/softhsm_length.
+@function softhsm.check
+@string path the softhsm2.conf
+@treturn[1] true
+@treturn[2] nil
+@treturn[2] err
+*/
+static int check_lengths(lua_State *L)
+{
+    const char *path = luaL_checkstring(L, 1);
+    struct kf_softhsm_conf *conf = lua_newuserdatauv(L, sizeof *conf, 0);
+    struct kf_error err = { 0 };
+    kf_rv rv = kf_softhsm_conf_read(path, conf, &err);
+
+    if (!rv)
+        rv = kf_softhsm_check_lengths(conf, &err);
+    return kf_lua_done(L, rv, &err);
 }
 
 /***
@@ -90,6 +113,7 @@ static int damaged(lua_State *L)
 }
 
 static const luaL_Reg functions[] = {
+    { "check", check_lengths },
     { "configuration", configuration },
     { "damaged", damaged },
     { "delete_token", delete_token },

@@ -137,7 +137,8 @@ static kf_rv foresee(const struct kf_session *session, const struct role *role,
     if (!pin && !(now.flags & CKF_PROTECTED_AUTHENTICATION_PATH))
         return kf_fail(err, KFR_ARGUMENT, NULL, "give its PIN",
                        "token %s has no protected authentication path", now.label);
-    return 0;
+    /* Only the user's: modules name its limits and take other PINs of an officer. */
+    return role->user == CKU_USER ? kf_token_check_pin(&now, pin, role->name, err) : 0;
 }
 
 /* Adds to a refusal what the token now says of the tries that are left. */
@@ -223,7 +224,7 @@ kf_rv kf_session_init_pin(struct kf_session *session, const struct kf_secret *pi
     CK_RV answer;
 
     if (rv == 0)
-        rv = kf_token_check_pin(&session->token, pin, "user", err);
+        rv = kf_token_check_new_pin(&session->token, pin, "user", err);
     if (rv != 0)
         return rv;
     answer = KF_CALL(session->module, C_InitPIN, session->handle,

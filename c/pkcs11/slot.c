@@ -275,6 +275,23 @@ kf_rv kf_token_check_pin(const struct kf_token *token, const struct kf_secret *p
                    has_min ? token->min_pin : 0, has_max ? max : pin->len);
 }
 
+kf_rv kf_token_check_new_pin(const struct kf_token *token, const struct kf_secret *pin,
+                             const char *whose, struct kf_error *err)
+{
+    kf_rv rv = kf_token_check_pin(token, pin, whose, err);
+    size_t at = 0;
+
+    while (rv == 0 && pin && at < pin->len) {
+        size_t n = utf8_length(pin->data + at, pin->len - at);
+
+        if (n == 0)
+            rv = kf_fail(err, KFR_ARGUMENT, NULL, "choose one that is UTF-8 text",
+                         "the new PIN of the %s is no UTF-8 text", whose);
+        at += n;
+    }
+    return rv;
+}
+
 kf_rv kf_slot_init_token(struct kf_module *module, CK_SLOT_ID slot,
                          const struct kf_secret *so_pin, const char *label,
                          struct kf_error *err)
@@ -291,7 +308,7 @@ kf_rv kf_slot_init_token(struct kf_module *module, CK_SLOT_ID slot,
     rv = kf_slot_token(module, slot, &token, err);
     if (rv != 0)
         return rv;
-    rv = kf_token_check_pin(&token, so_pin, "security officer", err);
+    rv = kf_token_check_new_pin(&token, so_pin, "security officer", err);
     if (rv != 0)
         return rv;
     memset(padded, ' ', LABEL);

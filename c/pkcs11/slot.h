@@ -42,10 +42,14 @@ kf_rv kf_slot_mechanism(struct kf_module *module, CK_SLOT_ID slot,
                         CK_MECHANISM_TYPE type, CK_MECHANISM_INFO *out,
                         struct kf_error *err);
 
-/* KFR_ARGUMENT when a PIN that is to be set is outside the token's limits; `whose` is
- * "security officer" or "user". NULL (protected path) is fine. */
+/* KFR_ARGUMENT when a PIN is outside the token's limits; `whose` is "security officer" or
+ * "user". NULL (protected path) is fine. */
 kf_rv kf_token_check_pin(const struct kf_token *token, const struct kf_secret *pin,
                          const char *whose, struct kf_error *err);
+/* The same for a PIN that is to be set, which has to be UTF-8, too (PKCS#11: it is of
+ * CK_UTF8CHAR; one that somebody else set may be anything). */
+kf_rv kf_token_check_new_pin(const struct kf_token *token, const struct kf_secret *pin,
+                             const char *whose, struct kf_error *err);
 
 /* C_InitToken: erases the token in that slot. so_pin NULL: protected path. */
 kf_rv kf_slot_init_token(struct kf_module *module, CK_SLOT_ID slot,

@@ -32,6 +32,8 @@ local fields = {
 
 local default_fields = { engine = "string", onerror = "string" }
 
+local choices = { engine = core.engines(), onerror = { "continue", "stop" } }
+
 local function refuse(path, what)
     return nil, core.error{
         code = "KFR_ARGUMENT", what = path .. ": " .. what,
@@ -54,6 +56,20 @@ local function complaint(value, allowed, name)
     return nil
 end
 
+-- A word that is none of those there are, or nil.
+local function choice_complaint(value, name)
+    for field, words in pairs(choices) do
+        local known = value[field] == nil
+        for _, word in ipairs(words) do
+            known = known or word == value[field]
+        end
+        if not known then
+            return ("%s.%s is one of %s"):format(name, field, table.concat(words, ", "))
+        end
+    end
+    return nil
+end
+
 local function hsm_complaint(hsm, seen)
     local what = complaint(hsm, hsm_fields, "an entry of hsms")
     if what then
@@ -62,6 +78,10 @@ local function hsm_complaint(hsm, seen)
         return "an entry of hsms needs a name and a module"
     elseif seen[hsm.name] then
         return ("two entries of hsms have the name '%s'"):format(hsm.name)
+    end
+    what = choice_complaint(hsm, "an entry of hsms")
+    if what then
+        return what
     end
     for name, value in pairs(hsm.env or {}) do
         if type(name) ~= "string" or (type(value) ~= "string" and value ~= false) then
@@ -76,9 +96,18 @@ local function config_complaint(config)
     local what = complaint(config, fields, "the configuration")
     if not what and config.defaults then
         what = complaint(config.defaults, default_fields, "defaults")
+            or choice_complaint(config.defaults, "defaults")
     end
-    local seen = {}
-    for _, hsm in ipairs(config.hsms or {}) do
+    if what then
+        return what
+    end
+    local hsms, seen = config.hsms or {}, {}
+    for key in pairs(hsms) do
+        if math.type(key) ~= "integer" or key < 1 or key > #hsms then
+            return "hsms is a list: its entries have no names before them"
+        end
+    end
+    for _, hsm in ipairs(hsms) do
         what = what or hsm_complaint(hsm, seen)
     end
     return what
@@ -110,6 +139,7 @@ function M.read(path)
     local text
     text, err = core.file.read(path, MAX_BYTES)
     if not text then
+        err.hint = err.hint or "name a configuration file that this user can read"
         return nil, err
     end
     local chunk, message = load(text, "@" .. path, "t", {})

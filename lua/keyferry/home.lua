@@ -31,11 +31,11 @@ function M.default_path()
 end
 
 -- The home must be ours: whoever can write there chooses which store we open.
-local function trusted(home)
-    if not core.file.exists(home) then
+local function trusted(path)
+    if not core.file.exists(path) then
         return true
     end
-    local ok, err = core.file.trusted(home)
+    local ok, err = core.file.trusted(path)
     if not ok then
         err.hint = "give the folder to this user and take the others' right to write, "
             .. "or name another one with --home"
@@ -44,16 +44,26 @@ local function trusted(home)
     return true
 end
 
+-- Words that others can be shown and given: no control characters.
+local function is_plain(value)
+    return type(value) == "string" and value ~= "" and not value:find("%c")
+end
+
 local function read_entry(home, name)
-    local folder = home .. "/hsms/" .. name
-    local text, err = core.file.read(folder .. "/hsm.json", MAX_BYTES)
-    if not text then
+    local file = home .. "/hsms/" .. name .. "/hsm.json"
+    local ok, err = trusted(file)
+    if not ok then
         return nil, err
     end
-    local entry = cjson.decode(text)
-    if type(entry) ~= "table" or type(entry.serial) ~= "string"
-        or type(entry.path) ~= "string" then
-        return fail("KFR_STORE", folder .. "/hsm.json is not the description of a soft HSM",
+    local text
+    text, err = core.file.read(file, MAX_BYTES)
+    if not text and err.code ~= "KFR_LIMIT" then
+        return nil, err
+    end
+    local entry = text and cjson.decode(text)
+    if type(entry) ~= "table" or not is_plain(entry.serial) or not is_plain(entry.path)
+        or entry.path:sub(1, 1) ~= "/" then
+        return fail("KFR_STORE", file .. " is not the description of a soft HSM",
                     "restore the file, or remove the folder")
     end
     return { name = name, serial = entry.serial, path = entry.path }
@@ -72,6 +82,10 @@ function M.list(home)
     local list = {}
     if not core.file.exists(home .. "/hsms") then
         return list
+    end
+    ok, err = trusted(home .. "/hsms")
+    if not ok then
+        return nil, err
     end
     local names
     names, err = core.file.list(home .. "/hsms")

@@ -26,6 +26,23 @@ function Hsm:__tostring()
     return ('HSM "%s" (serial %s)'):format(self.name, self.serial or "unknown")
 end
 
+-- SoftHSM goes to the system's store when its configuration names none, and ends the whole
+-- program at an object file with an absurd length in it: both are seen to before it starts.
+local function check_store(hsm)
+    if not hsm.conf then
+        return true
+    end
+    local conf, err = core.softhsm.configuration(hsm.conf)
+    if not conf then
+        return fail(err.code == "KFR_ARGUMENT" and "KFR_STORE" or err.code, err.what,
+                    "restore the HSM's softhsm2.conf, or correct its SOFTHSM2_CONF")
+    elseif hsm.kind == "soft" and hsm.serial and not conf.names_tokendir then
+        return fail("KFR_STORE", hsm.conf .. " names no directories.tokendir",
+                    "restore the file; 'keyferry hsm env' shows where each soft HSM is")
+    end
+    return core.softhsm.check(hsm.conf)
+end
+
 --- The module, loaded at the first call.
 -- @treturn[1] module
 -- @treturn[2] nil
@@ -34,9 +51,13 @@ function Hsm:module()
     if self.loaded then
         return self.loaded
     end
-    local module, err = core.module(self.module_path, {
-        private_copy = self.private_copy, env = self.env, init_args = self.init_args,
-    })
+    local module
+    local ok, err = check_store(self)
+    if ok then
+        module, err = core.module(self.module_path, {
+            private_copy = self.private_copy, env = self.env, init_args = self.init_args,
+        })
+    end
     if not module then
         err.what = ('HSM "%s": %s'):format(self.name, err.what)
         return nil, err

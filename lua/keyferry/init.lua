@@ -122,8 +122,20 @@ local function system_hsm(library, taken)
     }
 end
 
+-- The softhsm2.conf of an entry of the configuration; nil for a module that is no SoftHSM.
+local function conf_of(entry)
+    local value = entry.env and entry.env.SOFTHSM2_CONF
+    if value or not entry.module:find("softhsm", 1, true) then
+        return value or nil
+    elseif value == nil then
+        value = os.getenv("SOFTHSM2_CONF")
+    end
+    local found = core.softhsm.configuration(value or nil)
+    return found and found.path
+end
+
 local function configured_hsm(entry)
-    local conf = entry.env and entry.env.SOFTHSM2_CONF or nil
+    local conf = conf_of(entry)
     return Hsm.new{
         name = entry.name, serial = entry.serial, kind = "module", conf = conf,
         module_path = entry.module, env = entry.env, init_args = entry.init_args,
@@ -132,26 +144,43 @@ local function configured_hsm(entry)
     }
 end
 
+-- The first of a name and the first of a store stays: an entry of the configuration takes the
+-- place of the soft HSM that it describes. Two of one kind on one store are a mistake.
 local function make_list(read, entries)
     local library = softhsm_library(read)
     local list, names, stores = {}, {}, {}
     local function add(hsm)
-        if hsm and not names[hsm.name] then
-            names[hsm.name] = true
-            if hsm.conf then
-                stores[store_of(hsm.conf) or hsm.conf] = true
-            end
-            list[#list + 1] = hsm
+        local store = hsm.conf and (store_of(hsm.conf) or hsm.conf)
+        local other = store and stores[store]
+        if names[hsm.name] or other and other.kind ~= hsm.kind then
+            return true
+        elseif other then
+            return fail("KFR_STORE", ('the HSMs "%s" and "%s" are one token store, %s')
+                        :format(other.name, hsm.name, store),
+                        "take one of them away, or give each a store of its own")
         end
+        names[hsm.name] = true
+        if store then
+            stores[store] = hsm
+        end
+        list[#list + 1] = hsm
+        return true
     end
     for _, entry in ipairs(read.hsms or {}) do
-        add(configured_hsm(entry))
+        local ok, err = add(configured_hsm(entry))
+        if not ok then
+            return nil, err
+        end
     end
     for _, entry in ipairs(entries) do
-        add(soft_hsm(entry, library))
+        local ok, err = add(soft_hsm(entry, library))
+        if not ok then
+            return nil, err
+        end
     end
-    if read.system ~= false then
-        add(system_hsm(library, stores))
+    local system = read.system ~= false and system_hsm(library, stores)
+    if system then
+        add(system)
     end
     return list
 end
@@ -178,8 +207,8 @@ function M.hsms()
     if not entries then
         return nil, err
     end
-    state.hsms = make_list(read, entries)
-    return state.hsms
+    state.hsms, err = make_list(read, entries)
+    return state.hsms, err
 end
 
 --- The HSM with that name, else the one with that serial number.

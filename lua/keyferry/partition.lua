@@ -68,6 +68,13 @@ end
 -- @treturn[2] nil
 -- @treturn[2] err
 function Partition:open(options)
+    if options and options.writable and self.token.write_protected then
+        return nil, core.error{
+            code = "CKR_TOKEN_WRITE_PROTECTED", call = "C_GetTokenInfo",
+            what = tostring(self) .. " cannot be written",
+            hint = "take the write protection off with the HSM's own tool",
+        }
+    end
     local module, err = self.hsm:module()
     if not module then
         return nil, err

@@ -354,7 +354,8 @@ local function new_shell(values)
     shell.configure = function()
         if values.config and not core.file.exists(values.config) then
             return core.error({ code = "KFR_NOT_FOUND",
-                what = "there is no configuration file " .. values.config })
+                what = "there is no configuration file " .. values.config,
+                hint = "name one that is there, or leave --config out" })
         end
         return select(2, require("keyferry").configure({
             home = values.home, config = values.config,

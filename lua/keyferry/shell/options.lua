@@ -24,16 +24,19 @@ local function bytes_between(option, value)
     return value
 end
 
+local LABEL_HINT = "letters with marks on them take several bytes; a PKCS#11 URI names a "
+    .. "partition, too"
+
 local function label(option, value)
     if value:sub(1, 7) == "pkcs11:" and option.uri ~= false then
         return bytes_between({ max = 4096 }, value)
     end
     if #value > (option.max or M.LABEL_BYTES) then
         return nil, ("a label has at most %d bytes, this one has %d"):format(
-            option.max or M.LABEL_BYTES, #value)
+            option.max or M.LABEL_BYTES, #value), LABEL_HINT
     end
     if not utf8.len(value) then
-        return nil, "a label is UTF-8 text, this one is not"
+        return nil, "a label is UTF-8 text, this one is not", LABEL_HINT
     end
     return bytes_between({}, value)
 end
@@ -206,9 +209,10 @@ local function read(state, words, i)
             return nil, problem, hint
         end
     end
-    value, problem = READERS[option.kind](option, value, state.secret)
+    value, problem, hint = READERS[option.kind](option, value, state.secret)
     if value == nil then
-        return nil, ("option -%s: %s"):format(option.name, problem)
+        return nil, ("option -%s: %s"):format(option.name, problem),
+            hint or "see -help for what the option takes"
     end
     if option.kind == "secret" then
         state.secrets[#state.secrets + 1] = option.name
