@@ -11,8 +11,8 @@
 
 enum { LOOKS = 10, PAUSE_NS = 50 * 1000 * 1000 };
 
-static const char HINT[] = "restore the file from a backup, or remove it when the object "
-                           "is not missed";
+static const char HINT[] = "restore the file from a backup, or remove it when its "
+                           "object is not missed";
 
 struct reader {
     struct kf_store *store;
@@ -20,8 +20,8 @@ struct reader {
     struct kf_attribute at[KF_STORE_RECORDS_MAX];
 };
 
-/* CKA_MODIFIABLE: every object of every SoftHSM 2 has one, and types ascend in the file,
- * so what was torn off an object has nearly always taken it along. */
+/* CKA_MODIFIABLE: every object of SoftHSM 2 has one, and types ascend in the file, so
+ * what was torn off an object has nearly always taken it along. */
 static kf_rv look(struct reader *reader, const char *name, struct kf_error *err)
 {
     struct kf_attributes set = { .at = reader->at, .secret = true };

@@ -3,8 +3,8 @@
  *
  * SoftHSM passes over an object file that it cannot parse, without a word. One that was
  * torn between two records is an object to it: at the first look it gives the missing
- * attributes its defaults, and writes them. A backup that follows the listing would call
- * itself whole without the first and overwrite a good copy with the second.
+ * attributes its defaults, and writes them. A backup that follows the listing would
+ * call itself whole without the first, and put the second over a good copy.
  */
 #ifndef KF_CLONE_SOFTHSM_SURVEY_H
 #define KF_CLONE_SOFTHSM_SURVEY_H

@@ -138,6 +138,24 @@ function TestTypedAgain.test_after_three_entries_it_is_over()
   lu.assertEquals(s:changes(before), {})
 end
 
+function TestTypedAgain.test_control_c_at_the_second_question()
+  local s = scene.new()
+  local before = s:snapshot()
+  local t <close> = at_terminal(s, {})
+  t:wait_for("cloning domain set when")
+  t:wait_until("echo", false)
+  t:line("wrong one")
+  t:wait_for(AGAIN)
+  t:wait_until("echo", false)
+  t:type("wro")
+  t:key("C-c")
+  local done = t:finish()
+  lu.assertEquals(done.status, 130, done.screen)
+  lu.assertTrue(done.restored)
+  lu.assertStrContains(done.screen, "Command Result : 130 (")
+  lu.assertEquals(s:changes(before), {})
+end
+
 -- Nobody can type another one where it was given otherwise.
 function TestTypedAgain.test_a_domain_from_the_environment_is_not_asked_again()
   local s = scene.new()

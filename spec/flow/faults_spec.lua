@@ -185,6 +185,20 @@ function TestVanish.test_an_object_that_is_deleted_meanwhile_is_not_called_backe
   lu.assertEquals(assert_whole_keys(s:target(), 0, 3), counts.cloned)
 end
 
+local TestReport = {}
+
+-- The backup is worth more than its report, and a report that is lost is no success.
+function TestReport.test_a_report_that_cannot_be_written()
+  local s = scene.new()
+  local command = s:command {}
+  local all = { "sh", "-c", 'exec "$@" >/dev/full', "sh", env = command.env }
+  table.move(command, 1, #command, #all + 1, all)
+  local done = process.run(all)
+  lu.assertEquals(done.status, 7, done.err)
+  lu.assertStrContains(done.err, "standard output")
+  lu.assertEquals(scene.contents(s:target()), scene.contents(s:source()))
+end
+
 local TestStopped = {}
 
 -- Ctrl-C in the middle of a run that is slow enough to be met there.
@@ -254,5 +268,6 @@ return {
   TestFull = TestFull,
   TestPermissions = TestPermissions,
   TestVanish = TestVanish,
+  TestReport = TestReport,
   TestStopped = TestStopped,
 }

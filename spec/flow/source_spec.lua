@@ -122,6 +122,25 @@ function TestLive.test_a_session_open_on_the_target_sees_the_new_objects()
   lu.assertEquals(seen.out, "before 0\nafter 1\ncipher 16\n", seen.err)
 end
 
+-- A replacement is seen as well: the old handle is dead, the new key is found.
+function TestLive.test_a_session_open_on_the_target_sees_the_replacement()
+  local s = scene.new("backed")
+  local dir = s.home .. "/hsms/vault"
+  local other <close> = neighbour(dir, scene.tokenpw, "backup", [[
+    local old = session:find{ label = "kek" }[1]
+    say("ready " .. #session:find{ label = "kek" } .. #session:find{ label = "mac" })
+    while not gone() do end
+    say("after " .. #session:find{ label = "kek" } .. #session:find{ label = "mac" })
+    say(tostring(old:encrypt({ "aes_ecb" }, ("x"):rep(16)) == nil))
+    say("cipher " .. #session:find{ label = "kek" }[1]:encrypt({ "aes_ecb" }, ("x"):rep(16)))]])
+  other:wait_for("ready 11")
+  local done = s:backup { "-replace", "-force", "-match", "kek" }
+  lu.assertEquals(done.status, 0, done.out .. done.err)
+  shell.write(dir .. "/go", "")
+  local seen = other:wait()
+  lu.assertEquals(seen.out, "ready 11\nafter 10\ntrue\ncipher 16\n", seen.err)
+end
+
 -- Applications go on signing while their partition is backed up, and write to it, too.
 function TestLive.test_the_source_works_for_others_during_the_run()
   local s = scene.new()
