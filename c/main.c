@@ -5,6 +5,7 @@
 #include "base/secret.h"
 #include "lua/door.h"
 #include "lua/interrupt.h"
+#include "pkcs11/module.h"
 
 #include <fcntl.h>
 #include <lauxlib.h>
@@ -46,6 +47,24 @@ static bool fill_descriptors(void)
     if (fd > STDERR_FILENO)
         close(fd);
     return fd >= 0;
+}
+
+/* exit() from within a PKCS#11 call: the module has given up (SoftHSM does, at a damaged
+ * file), with a status that means something else here. */
+static void say_who_ended(void)
+{
+    const char *path;
+    const char *function;
+
+    if (!kf_module_calling(&path, &function))
+        return;
+    fprintf(stderr,
+            "error: the PKCS#11 module %s has ended the program, in %s\n"
+            "  look for a damaged file of one of its tokens; then run again: what was "
+            "not finished is undone\n",
+            path, function);
+    fflush(NULL);
+    _exit(EXIT_SYSTEM);
 }
 
 /* -- Lua's memory ------------------------------------------------------------------ */
@@ -250,7 +269,7 @@ int main(int argc, char **argv)
     int status = EXIT_SYSTEM;
 
     forbid_dumps();
-    if (!fill_descriptors())
+    if (!fill_descriptors() || atexit(say_who_ended))
         goto done;
     L = lua_newstate(wiping_alloc, NULL);
     if (!L)

@@ -53,6 +53,12 @@ struct kf_module {
     size_t refused_count;
 };
 
+/* The call that is being made, one at a time; function NULL: none. */
+static struct {
+    const char *path;
+    const char *function;
+} current;
+
 /* NSS reads one pointer more than PKCS#11 (v2.40, 5.4) gives CK_C_INITIALIZE_ARGS. */
 struct long_args {
     CK_C_INITIALIZE_ARGS args;
@@ -322,7 +328,8 @@ static kf_rv initialize(struct kf_module *module, const char *init_args,
     if (init_args && !copy)
         return kf_fail(err, KFR_MEMORY, "strdup", NULL, "module %s", module->path);
     long_args.args.pReserved = copy;
-    rv = module->functions->C_Initialize(&long_args.args);
+    rv = kf_module_left(
+        kf_module_enter(module, "C_Initialize")->C_Initialize(&long_args.args));
     free(copy);
     if (rv == CKR_OK) {
         module->open = true;
@@ -449,7 +456,27 @@ void kf_module_close(struct kf_module *module)
         return;
     module->open = false;
     if (finalize && module->functions->C_Finalize)
-        module->functions->C_Finalize(NULL);
+        kf_module_left(kf_module_enter(module, "C_Finalize")->C_Finalize(NULL));
+}
+
+CK_FUNCTION_LIST *kf_module_enter(const struct kf_module *module, const char *function)
+{
+    current.path = module->path;
+    current.function = function;
+    return module->functions;
+}
+
+CK_RV kf_module_left(CK_RV answer)
+{
+    current.function = NULL;
+    return answer;
+}
+
+bool kf_module_calling(const char **path, const char **function)
+{
+    *path = current.path;
+    *function = current.function;
+    return current.function != NULL;
 }
 
 bool kf_module_is_open(const struct kf_module *module)

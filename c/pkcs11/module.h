@@ -52,7 +52,12 @@ CK_FUNCTION_LIST *kf_module_functions(const struct kf_module *module);
     (!kf_module_functions(module) ? (CK_RV)KFR_CLOSED \
      : !kf_module_functions(module)->function         \
          ? (CK_RV)CKR_FUNCTION_NOT_SUPPORTED          \
-         : kf_module_functions(module)->function(__VA_ARGS__))
+         : kf_module_left(kf_module_enter(module, #function)->function(__VA_ARGS__)))
+CK_FUNCTION_LIST *kf_module_enter(const struct kf_module *module, const char *function);
+CK_RV kf_module_left(CK_RV answer);
+/* Which call of which module is being made; false: none. For whoever is to say why the
+ * process ends: modules call exit(). */
+bool kf_module_calling(const char **path, const char **function);
 
 const char *kf_module_path(const struct kf_module *module);
 /* The value of one of the options' env at opening; NULL when it was not among them. */

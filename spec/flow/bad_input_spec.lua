@@ -322,26 +322,48 @@ local TestStore = {}
 
 -- SoftHSM trusts a length word: it asks for that much memory, catches that it does not get it
 -- and calls exit(5), in C_Initialize or in a search, whichever token was wanted.
-local function absurd(token)
-  local object = { generation = 1, records = {
+local DEADLY = "99999999-9999-9999-9999-999999999999"
+
+local function deadly_bytes()
+  local bytes = object_file.encode { generation = 1, records = {
     { type = 0, kind = 2, value = string.pack(">I8", 0) },
     { type = 3, kind = 3, value = "" } } }
-  local bytes = object_file.encode(object)
-  shell.write(token.dir .. "/99999999-9999-9999-9999-999999999999.object",
-    bytes:sub(1, -9) .. ("\127" .. ("\255"):rep(7)))
-  shell.write(token.dir .. "/99999999-9999-9999-9999-999999999999.lock", "")
+  return bytes:sub(1, -9) .. "\127" .. ("\255"):rep(7)
+end
+
+local function absurd(token)
+  shell.write(token.dir .. "/" .. DEADLY .. ".object", deadly_bytes())
+  shell.write(token.dir .. "/" .. DEADLY .. ".lock", "")
 end
 
 function TestStore.test_a_length_that_kills_softhsm_does_not_end_us_without_a_word()
   local s = scene.new("backed")
   absurd(s:source())
-  assert_refused(s, { "-add" }, 7, { "99999999-9999-9999-9999-999999999999.object" }, "source")
+  assert_refused(s, { "-add" }, 7, { DEADLY .. ".object" }, "source")
   s = scene.new("backed")
   absurd(s:target())
   for _, mode in ipairs { "-add", "-replace" } do
-    assert_refused(s, { mode, "-force" }, 7, { "99999999-9999-9999-9999-999999999999.object" },
+    assert_refused(s, { mode, "-force" }, 7, { DEADLY .. ".object" },
       "target")
   end
+end
+
+-- Damaged while the program runs: nothing can keep SoftHSM from ending it, but it is said, and
+-- not with the status that SoftHSM has chosen.
+function TestStore.test_a_module_that_ends_the_program_is_named()
+  local s = scene.new()
+  local done = s:run { "-e", ([[
+    local partition = assert(keyferry.partition("payments"))
+    local session <close> = assert(partition:login(keyferry.secret(%q)))
+    local file <close> = assert(io.open(%q, "wb"))
+    file:write(%q)
+    file:close()
+    session:find()
+    print("went on")]]):format(scene.password, s:source().dir .. "/" ..
+    s:source():labelled("kek")[1].file, deadly_bytes()) }
+  lu.assertEquals(done.status, 7, done.out .. done.err)
+  lu.assertStrMatches(done.err, "error: the PKCS#11 module [^\n]*softhsm[^\n]* has ended the "
+    .. "program, in C_FindObjectsInit\n  %S[^\n]*\n")
 end
 
 local TestOneStore = {}
