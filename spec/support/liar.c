@@ -37,6 +37,7 @@
  *                                       C_UnwrapKey C_GenerateKey C_SetAttributeValue
  *   C_UnwrapKey ok-but-other            another key is stored: a secret key of 32 bytes
  *                                       0x5A; of private keys the one unwrapped before
+ *   C_UnwrapKey ok-but-other-after N    the same, but the first N calls are honest
  *   C_WrapKey flip                      the last bit of what is wrapped is wrong
  *   C_WrapKey mechanism FROM TO         FROM is another format than the caller thinks
  *   C_UnwrapKey mechanism FROM TO
@@ -252,7 +253,8 @@ static const struct grammar {
     {"fail-after", LIE_FAIL_AFTER, "nm"}, {"len", LIE_LEN, "nm"},
     {"value", LIE_VALUE, "nh"}, {"refuse", LIE_REFUSE, "nm"},
     {"attr-drop", LIE_DROP, "n"}, {"attr-set", LIE_SET, "nh"},
-    {"ok-but-other", LIE_OTHER, ""}, {"flip", LIE_FLIP, ""},
+    {"ok-but-other", LIE_OTHER, ""}, {"ok-but-other-after", LIE_OTHER, "n"},
+    {"flip", LIE_FLIP, ""},
     {"mechanism", LIE_MECHANISM, "nm"},
 };
 
@@ -805,7 +807,9 @@ static CK_RV unwrap(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism,
     static CK_BYTE fake[32];
     CK_MECHANISM used = swapped(N_C_UnwrapKey, mechanism);
     struct edited to = edit(N_C_UnwrapKey, template, count);
-    bool other = first(LIE_OTHER, N_C_UnwrapKey), secret = is_secret_key(&to);
+    const struct rule *rule = first(LIE_OTHER, N_C_UnwrapKey);
+    bool other = rule && liar.calls[N_C_UnwrapKey] > rule->n;
+    bool secret = is_secret_key(&to);
     CK_RV rv;
 
     if (other && secret) {
