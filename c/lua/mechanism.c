@@ -116,12 +116,22 @@ static const struct {
     { CKM_ECDH1_COFACTOR_DERIVE, fill_ecdh },
 };
 
-/* A block cipher's parameter is its IV; anything else travels as `parameter`. */
-static void fill_bytes(lua_State *L, int index, struct kf_lua_mechanism *out)
+static void fill_known(lua_State *L, int index, struct kf_lua_mechanism *out)
+{
+    for (size_t i = 0; i < sizeof parameters / sizeof *parameters; i++) {
+        if (parameters[i].type == out->mechanism.mechanism)
+            parameters[i].fill(L, index, out);
+    }
+}
+
+/* What is given as `parameter` goes as it is; a block cipher's parameter is its IV. */
+static void fill(lua_State *L, int index, struct kf_lua_mechanism *out)
 {
     CK_MECHANISM *m = &out->mechanism;
 
     m->pParameter = bytes_field(L, index, "parameter", &m->ulParameterLen);
+    if (!m->pParameter)
+        fill_known(L, index, out);
     if (!m->pParameter)
         m->pParameter = bytes_field(L, index, "iv", &m->ulParameterLen);
 }
@@ -137,11 +147,5 @@ void kf_lua_check_mechanism(lua_State *L, int index, struct kf_lua_mechanism *ou
     lua_rawgeti(L, index, 1);
     out->mechanism.mechanism = check_constant(L, -1, "mechanism");
     lua_pop(L, 1);
-    fill_bytes(L, index, out);
-    if (out->mechanism.pParameter)
-        return;
-    for (size_t i = 0; i < sizeof parameters / sizeof *parameters; i++) {
-        if (parameters[i].type == out->mechanism.mechanism)
-            parameters[i].fill(L, index, out);
-    }
+    fill(L, index, out);
 }
