@@ -18,6 +18,7 @@ WARN      = -std=c11 -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes \
 HARDEN    = -fPIC -fvisibility=hidden -fstack-protector-strong -fstack-clash-protection
 LDFLAGS   = -Wl,-z,relro,-z,now -Wl,-z,noexecstack
 SANITIZE ?=
+SANITIZE_LIBS ?=
 # `make lint` sets it: a warning of a compiler to come must not keep anybody from building.
 WERROR   ?=
 
@@ -28,7 +29,7 @@ FLOOR_clone  = $(FLOOR_pkcs11)
 FLOOR_lua    = $(FLOOR_clone) $(call PKG,--cflags,$(LUA_PC))
 FLOOR_c      = $(FLOOR_lua)
 floor_of     = $(FLOOR_$(notdir $(patsubst %/,%,$(dir $(1)))))
-LIBS         = $(call PKG,--libs,libcrypto p11-kit-1) -ldl
+LIBS         = $(call PKG,--libs,libcrypto p11-kit-1) -ldl $(SANITIZE_LIBS)
 LUA_LIBS     = $(call PKG,--libs,$(LUA_PC))
 
 CORE := $(patsubst c/%.c,$(B)/c/%.o,$(wildcard c/base/*.c c/pkcs11/*.c c/clone/*.c))
@@ -130,17 +131,28 @@ $(B)/tidy/%.ok: %.c .clang-tidy
 	@touch $@
 
 # Leaks are memcheck's: the leak finder must trace the process, which keyferry forbids.
-# lua5.4 is not sanitized and loads core.so, so it has to start with the library in place.
+# lua5.4 is not sanitized and loads core.so, so it has to start with the library in place:
+# by the loader's option, since LD_PRELOAD would reach other people's programs. SoftHSM
+# throws exceptions, which the library can follow only when libstdc++ is there from the start.
 ASAN     = $(B)/asan
-ASAN_ENV = ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:handle_abort=0 \
+ASAN_ENV = ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 \
            UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 
 sanitize: deps ## all specs again, under AddressSanitizer and UBSan
 	@$(MAKE) --no-print-directory B=$(ASAN) FORTIFY= CFLAGS='-O1 -g -fno-omit-frame-pointer' \
-	  SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=all' all spec-tools
+	  SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=all' \
+	  SANITIZE_LIBS='-Wl,--no-as-needed -lstdc++' \
+	  all spec-tools $(ASAN)/lua5.4
 	@mkdir -p $(B)/share && ln -sfn ../.. $(B)/share/keyferry
-	$(ASAN_ENV) LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" \
-	  KEYFERRY_BUILD=$(ASAN) $(LUA) spec/run.lua $(SPECS)
+	@PATH="$(abspath $(ASAN)):$$PATH" $(ASAN_ENV) KEYFERRY_BUILD=$(ASAN) \
+	  $(ASAN)/lua5.4 spec/run.lua $(SPECS)
+
+$(B)/lua5.4: Makefile
+	@mkdir -p $(@D)
+	@lua=$$(command -v $(LUA)); printf '#!/bin/sh\nexec %s --preload %s --argv0 %s %s "$$@"\n' \
+	  "$$(readelf -l "$$lua" | sed -n 's/.*interpreter: \(.*\)]/\1/p')" \
+	  "$$($(CC) -print-file-name=libasan.so):libstdc++.so.6" '$(abspath $@)' "$$lua" >$@
+	@chmod +x $@
 
 memcheck: deps ## a whole backup under valgrind
 	@$(MAKE) --no-print-directory all

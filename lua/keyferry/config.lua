@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 --- config: the configuration file, which is Lua and returns a table.
 --
 --     return {

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 --- home: the folder of the soft HSMs that keyferry makes.
 --
 -- Each has a folder `hsms/NAME` with `hsm.json` (name, serial, path); its softhsm2.conf and

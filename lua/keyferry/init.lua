@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 --- keyferry: HSMs, their partitions, and backing one up to another.
 --
 -- A refusal by a token, a file or a policy is `nil, err`; `err` has `code`, `rv`, `call`,

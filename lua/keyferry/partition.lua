@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 --- partition: one token in an HSM.
 -- @classmod keyferry.partition
 
