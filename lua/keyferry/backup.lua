@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 --- backup: one partition's objects to another, by a policy.
 --
 -- The way of one object: find -> `select` -> seal at the source -> stage at the target ->
@@ -165,23 +166,22 @@ end
 -- the first look SoftHSM makes up what is missing, and writes it.
 function Run:find_objects()
     if #self.damaged == 0 then
-        return check(self.source_end:find{ token = true })
+        return check(self.source:find{ token = true })
     end
     local objects = {}
     for _, modifiable in ipairs{ true, false } do
-        local some = check(self.source_end:find{ token = true, modifiable = modifiable })
+        local some = check(self.source:find{ token = true, modifiable = modifiable })
         table.move(some, 1, #some, #objects + 1, objects)
     end
     return objects
 end
 
--- The objects that the policy selects; the others are told as skipped. One that could not be
--- read may be the one that is wanted: it is never passed over.
+-- The objects that the policy selects; the others are told as skipped.
 function Run:select_objects()
     local select = self.options.select
     local chosen, skipped = {}, {}
     for _, object in ipairs(self:find_objects()) do
-        if object.trouble or not select or select(object) then
+        if not select or select(object) then
             chosen[#chosen + 1] = object
         else
             skipped[#skipped + 1] = object
@@ -281,9 +281,8 @@ end
 -- What the target holds, by identity without key material.
 function Run:index_target()
     local index = {}
-    self.existing = check(self.target_end:find{ token = true })
+    self.existing = check(self.target:find{ token = true })
     for _, object in ipairs(self.existing) do
-        self.unread = self.unread or object.trouble
         local key = identity(object)
         index[key] = index[key] or {}
         table.insert(index[key], object)
@@ -312,11 +311,7 @@ function Run:find_existing(object)
             doubt = err
         end
     end
-    if self.unread then
-        return nil, failure("KFR_CONFLICT", "it may be there already: an object of the target "
-            .. "cannot be read: " .. tostring(self.unread),
-            "look at the target with 'keyferry partition contents'")
-    elseif doubt then
+    if doubt then
         return nil, failure("KFR_CONFLICT",
             "the target has an object of the same label and id, and the keys cannot be "
             .. "compared: " .. doubt.what,
