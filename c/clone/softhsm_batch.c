@@ -411,6 +411,13 @@ static void end(struct kf_batch *batch)
     leave_writer(batch);
 }
 
+bool kf_batch_is_pending(const struct kf_batch *batch)
+{
+    struct stat st;
+
+    return fstatat(folder_of(batch), JOURNAL, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
 kf_rv kf_batch_begin(struct kf_batch *batch, struct kf_error *err)
 {
     kf_rv rv;

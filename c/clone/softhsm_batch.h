@@ -35,6 +35,8 @@ void kf_batch_free(struct kf_batch *batch); /* undoes what is not concluded */
 /* Takes the writer's lock and finishes what an earlier run left. Done by the first
  * kf_batch_stage anyway. KFR_REFUSED: another keyferry is writing into this token. */
 kf_rv kf_batch_begin(struct kf_batch *batch, struct kf_error *err);
+/* Whether a run that was killed left something for begin to settle. */
+bool kf_batch_is_pending(const struct kf_batch *batch);
 
 /* The bytes of one object file (kf_store_encode); `name` is what it will be called. */
 kf_rv kf_batch_stage(struct kf_batch *batch, const void *bytes, size_t len,

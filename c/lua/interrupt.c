@@ -10,7 +10,8 @@
 /* A third Ctrl-C in a row means that nobody listens (a module that hangs). */
 enum { PATIENCE = 3 };
 
-static const int watched[] = { SIGINT, SIGTERM };
+/* SIGHUP: the terminal was closed, and a run ends in order then, too. */
+static const int watched[] = { SIGINT, SIGTERM, SIGHUP };
 enum { WATCHED = sizeof watched / sizeof *watched };
 
 /* Signals belong to the process, so this does, too. */

@@ -3,6 +3,7 @@
  * token.
  */
 #include "clone/softhsm_length.h"
+#include "clone/softhsm_lock.h"
 #include "clone/softhsm_store.h"
 #include "clone/softhsm_survey.h"
 #include "lua/door.h"
@@ -11,6 +12,7 @@
 #include "lua/session.h"
 
 #include <lauxlib.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
 /***
@@ -112,16 +114,134 @@ static int damaged(lua_State *L)
     return 1;
 }
 
+/* ---------------------------------------- one keyferry at a time */
+
+#define LOCK "keyferry.softhsm_lock"
+
+static struct kf_softhsm_lock **new_lock(lua_State *L)
+{
+    struct kf_softhsm_lock **lock = lua_newuserdatauv(L, sizeof *lock, 0);
+
+    *lock = NULL;
+    luaL_setmetatable(L, LOCK);
+    return lock;
+}
+
+/***
+Keeps other keyferries out of the store of a session's token until the lock is closed, and
+settles what one that was killed left there.
+@function softhsm.lock_token
+@tparam session session of a partition that the engine softhsm can work
+@treturn[1] lock with methods close and is_pending
+@treturn[2] nil
+@treturn[2] err KFR_REFUSED: another keyferry is at it
+*/
+static int lock_token(lua_State *L)
+{
+    struct kf_session *session = kf_lua_check_session(L, 1);
+    struct kf_softhsm_lock **lock = new_lock(L);
+    struct kf_error err = { 0 };
+
+    if (kf_softhsm_lock_token(session, lock, &err))
+        return kf_lua_refuse(L, &err);
+    return 1;
+}
+
+/***
+The same for the folder of all tokens, while one is made.
+@function softhsm.lock_tokens
+@string path the softhsm2.conf
+@treturn[1] lock
+@treturn[2] nil
+@treturn[2] err
+*/
+static int lock_tokens(lua_State *L)
+{
+    const char *path = luaL_checkstring(L, 1);
+    struct kf_softhsm_conf *conf = lua_newuserdatauv(L, sizeof *conf, 0);
+    struct kf_softhsm_lock **lock = new_lock(L);
+    struct kf_error err = { 0 };
+    kf_rv rv = kf_softhsm_conf_read(path, conf, &err);
+
+    if (!rv)
+        rv = kf_softhsm_lock_tokens(conf, lock, &err);
+    return rv ? kf_lua_refuse(L, &err) : 1;
+}
+
+static int lock_close(lua_State *L)
+{
+    struct kf_softhsm_lock **lock = luaL_checkudata(L, 1, LOCK);
+
+    kf_softhsm_lock_free(*lock);
+    *lock = NULL;
+    return 0;
+}
+
+/***
+Whether the store has a token of that label now, whatever an open module lists.
+@function softhsm.has_label
+@string path the softhsm2.conf
+@string label
+@treturn[1] boolean
+@treturn[2] nil
+@treturn[2] err
+*/
+static int has_label(lua_State *L)
+{
+    const char *path = luaL_checkstring(L, 1);
+    const char *label = luaL_checkstring(L, 2);
+    struct kf_softhsm_conf *conf = lua_newuserdatauv(L, sizeof *conf, 0);
+    struct kf_error err = { 0 };
+    bool has = false;
+    kf_rv rv = kf_softhsm_conf_read(path, conf, &err);
+
+    if (!rv)
+        rv = kf_softhsm_has_label(conf, label, &has, &err);
+    if (rv)
+        return kf_lua_refuse(L, &err);
+    lua_pushboolean(L, has);
+    return 1;
+}
+
+/* Whether the removal of old objects has been decided in the token and is not all done. */
+static int lock_is_pending(lua_State *L)
+{
+    struct kf_softhsm_lock **lock = luaL_checkudata(L, 1, LOCK);
+
+    lua_pushboolean(L, *lock && kf_softhsm_lock_is_pending(*lock));
+    return 1;
+}
+
+static const luaL_Reg lock_methods[] = {
+    { "is_pending", lock_is_pending },
+    { "close", lock_close },
+    { NULL, NULL },
+};
+
+static const luaL_Reg lock_metamethods[] = {
+    { "__close", lock_close },
+    { "__gc", lock_close },
+    { NULL, NULL },
+};
+
 static const luaL_Reg functions[] = {
     { "check", check_lengths },
     { "configuration", configuration },
     { "damaged", damaged },
     { "delete_token", delete_token },
+    { "has_label", has_label },
+    { "lock_token", lock_token },
+    { "lock_tokens", lock_tokens },
     { NULL, NULL },
 };
 
 void kf_lua_open_softhsm(lua_State *L)
 {
+    luaL_newmetatable(L, LOCK);
+    luaL_setfuncs(L, lock_metamethods, 0);
+    luaL_newlib(L, lock_methods);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
     luaL_newlib(L, functions);
     lua_setfield(L, -2, "softhsm");
 }

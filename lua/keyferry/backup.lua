@@ -68,7 +68,7 @@ local function new_run(options)
     return setmetatable({
         options = options, source = options.source, target = options.target,
         given = options.domain, mode = options.target and options.mode or "create",
-        queue = {}, batch = FIRST_BATCH, damaged = {},
+        queue = {}, batch = FIRST_BATCH, damaged = {}, doubts = {},
         report = { cloned = 0, exists = 0, failed = 0, skipped = 0, removed = 0,
                    unproved = 0, lossy = 0, created = false,
                    planned = options.plan and 0 or nil },
@@ -141,8 +141,16 @@ function Run:target_domain()
     return given or self.source_domain
 end
 
+-- Nobody else of us changes the target from here on, so what is found there stays true.
+function Run:lock_target()
+    if not self.lock and not self.options.plan and self.target:probe("softhsm") then
+        self.lock = check(core.softhsm.lock_token(self.target))
+    end
+end
+
 function Run:open_target()
     local options = self.options
+    self:lock_target()
     self.target_engine = choose_engine(self.target, options.target_engine or options.engine)
     self.target_own = own_domain(self.target, self.target_engine, self.given)
 end
@@ -166,22 +174,40 @@ end
 -- the first look SoftHSM makes up what is missing, and writes it.
 function Run:find_objects()
     if #self.damaged == 0 then
-        return check(self.source:find{ token = true })
+        return check(self.source_end:find{ token = true })
     end
     local objects = {}
     for _, modifiable in ipairs{ true, false } do
-        local some = check(self.source:find{ token = true, modifiable = modifiable })
+        local some = check(self.source_end:find{ token = true, modifiable = modifiable })
         table.move(some, 1, #some, #objects + 1, objects)
     end
     return objects
 end
 
--- The objects that the policy selects; the others are told as skipped.
+-- Why it cannot be told whether an object is wanted that the policy did not choose: what it
+-- is chosen by could not be read.
+local function doubt_of(object)
+    if object.trouble then
+        return object.trouble
+    end
+    for _, name in ipairs(object:unread()) do
+        if name == "CKA_LABEL" or name == "CKA_ID" then
+            return failure("KFR_MODULE", ("its %s could not be read, so it cannot be told "
+                           .. "whether it is wanted"):format(name))
+        end
+    end
+    return nil
+end
+
+-- The objects that the policy selects; the others are told as skipped. One that could not be
+-- read may be the one that is wanted: it is never passed over.
 function Run:select_objects()
     local select = self.options.select
     local chosen, skipped = {}, {}
     for _, object in ipairs(self:find_objects()) do
-        if not select or select(object) then
+        local wanted = not object.trouble and (not select or select(object))
+        self.doubts[object] = not wanted and doubt_of(object) or nil
+        if wanted or self.doubts[object] then
             chosen[#chosen + 1] = object
         else
             skipped[#skipped + 1] = object
@@ -281,8 +307,9 @@ end
 -- What the target holds, by identity without key material.
 function Run:index_target()
     local index = {}
-    self.existing = check(self.target:find{ token = true })
+    self.existing = check(self.target_end:find{ token = true })
     for _, object in ipairs(self.existing) do
+        self.unread = self.unread or object.trouble
         local key = identity(object)
         index[key] = index[key] or {}
         table.insert(index[key], object)
@@ -311,13 +338,36 @@ function Run:find_existing(object)
             doubt = err
         end
     end
-    if doubt then
+    if self.unread then
+        return nil, failure("KFR_CONFLICT", "it may be there already: an object of the target "
+            .. "cannot be read: " .. tostring(self.unread),
+            "look at the target with 'keyferry partition contents'")
+    elseif doubt then
         return nil, failure("KFR_CONFLICT",
             "the target has an object of the same label and id, and the keys cannot be "
             .. "compared: " .. doubt.what,
             "remove the one on the target, or use -replace")
     end
     return nil
+end
+
+local rights = { "private", "sensitive", "extractable", "wrap_with_trusted", "trusted",
+                 "always_authenticate", "modifiable", "encrypt", "decrypt", "sign",
+                 "sign_recover", "verify", "verify_recover", "wrap", "unwrap", "derive" }
+
+-- The flags in which a key on the target is another than its original: "CKA_EXTRACTABLE,
+-- CKA_SIGN", or nil.
+local function differences(object, existing)
+    local names = {}
+    if object.class == "data" or object.class == "certificate" then
+        return nil
+    end
+    for _, right in ipairs(rights) do
+        if object:has(right) ~= existing:has(right) then
+            names[#names + 1] = "CKA_" .. right:upper()
+        end
+    end
+    return names[1] and table.concat(names, ", ")
 end
 
 -- True when the object is there already and the policy leaves it so.
@@ -333,7 +383,8 @@ function Run:settle_existing(object)
     if answer == "clone" then
         return false
     end
-    self:queue_result(result_of(object, "exists", { target_handle = existing.handle }))
+    self:queue_result(result_of(object, "exists", { target_handle = existing.handle,
+                                                    differs = differences(object, existing) }))
     return true
 end
 
@@ -355,8 +406,8 @@ end
 
 -- Seals an object and makes its clone ready. true and what was lost; nil, err.
 function Run:ferry(object)
-    if object.trouble then
-        return nil, object.trouble
+    if self.doubts[object] then
+        return nil, self.doubts[object]
     end
     local sealed <close>, lost = self.source_end:seal(object)
     if not sealed then
@@ -542,6 +593,45 @@ function Run:clones()
     return list
 end
 
+function Run:count_old()
+    local there, n = {}, 0
+    for _, object in ipairs(self.target:find{ token = true } or {}) do
+        there[object.handle] = true
+    end
+    for _, object in ipairs(self.existing) do
+        n = n + (there[object.handle] and 1 or 0)
+    end
+    return n
+end
+
+-- From here on the new objects are the backup: the old ones that are left go with the next
+-- run.
+function Run:has_begun_removing()
+    return self.lock and self.lock:is_pending() or self:count_old() < #self.existing
+end
+
+function Run:fail_replacing(err, is_decided)
+    self.last_error = err
+    if not is_decided then
+        return self:give_up_replacing(self:clones())
+    end
+    self.stopped = true
+    self.report.removed = #self.existing - self:count_old()
+    self.report.left = #self.existing - self.report.removed
+    self:flush()
+end
+
+-- A source that has lost its objects, or a pattern with a slip in it, must not cost the only
+-- copy there is.
+function Run:refuse_replacing_by_nothing()
+    if self.mode == "replace" and #self.objects == 0 and #self.existing > 0 then
+        stop(failure("KFR_REFUSED", ("nothing is selected to replace the %d objects of the "
+                     .. "target by"):format(#self.existing),
+                     "look at the source; a backup that is no longer wanted is deleted with "
+                     .. "'keyferry partition delete'"))
+    end
+end
+
 -- All or nothing: the old objects go only when every new one is in and checked.
 function Run:commit_replacement()
     if count_failed(self.queue) > 0 then
@@ -553,14 +643,17 @@ function Run:commit_replacement()
     }
     spread(self.queue, planted or each)
     if not planted then
-        self.last_error = err
-        return self:give_up_replacing()
+        return self:fail_replacing(err, #self:clones() > 0)
     end
     if self.options.verify then
         if not self:prove_all() then
             return self:give_up_replacing(self:clones())
         end
-        check(self.target_end:commit{ mode = "all", remove = old })
+        local removed
+        removed, err = self.target_end:commit{ mode = "all", remove = old }
+        if not removed then
+            return self:fail_replacing(err, self:has_begun_removing())
+        end
     end
     self.report.removed = #old
     self:flush()
@@ -660,6 +753,7 @@ function Run:work()
     if self.mode ~= "create" then
         self:index_target()
     end
+    self:refuse_replacing_by_nothing()
     self:ferry_all()
     self:finish_commit()
     self:conclude()
@@ -686,6 +780,10 @@ function Run:close_ends()
     if self.source_end then
         self.source_end:close()
         self.source_end = nil
+    end
+    if self.lock then
+        self.lock:close()
+        self.lock = nil
     end
 end
 

@@ -124,9 +124,16 @@ local function ask_all(ctx, run)
     if ctx.options.defaultdomain then
         return true
     end
-    run.typed = not (ctx.options.domain or os.getenv("KEYFERRY_DOMAIN")
-                     or os.getenv("KEYFERRY_DOMAIN_FILE"))
-    ok, value = ask(ctx, DOMAIN, run.ped)
+    local given, err = ctx:secret{ option = DOMAIN.option, env = DOMAIN.env, quiet = true }
+    if err then
+        return nil, err
+    end
+    run.typed = not given
+    if run.ped or given then
+        run.domain_text = not run.ped and given or nil
+        return true
+    end
+    ok, value = ask(ctx, DOMAIN)
     run.domain_text = value
     return ok, value
 end
@@ -205,11 +212,30 @@ local function discard(ctx, run)
     end
 end
 
--- A pattern of a shell (* ? [a-z]) as one of Lua.
+-- A pattern of a shell (* ? [a-z] [!a-z], and \ before what stands for itself) as one of
+-- Lua. A bracket that nothing closes is a bracket.
 local function glob(pattern)
-    local out = pattern:gsub("[%^%$%(%)%%%.%+%-]", "%%%0")
-    out = out:gsub("%*", ".*"):gsub("%?", "."):gsub("%[!", "[^")
-    return "^" .. out .. "$"
+    local function literal(text)
+        return (text:gsub("%W", "%%%0"))
+    end
+    local out, at = {}, 1
+    while at <= #pattern do
+        local char, piece, past = pattern:sub(at, at), nil, at + 1
+        local no, set, last = pattern:match("^%[([!^]?)(%]?[^%]]*)%]()", at)
+        if char == "*" then
+            piece = ".*"
+        elseif char == "?" then
+            piece = "[^\128-\191][\128-\191]*" -- one character of UTF-8
+        elseif char == "[" and set and set ~= "" then
+            set = set:gsub("[%]%[%^%%]", "%%%0")
+            piece, past = ("[%s%s]"):format(no ~= "" and "^" or "", set), last
+        elseif char == "\\" and at < #pattern then
+            piece, past = literal(pattern:sub(at + 1, at + 1)), at + 2
+        end
+        out[#out + 1] = piece or literal(char)
+        at = past
+    end
+    return "^" .. table.concat(out) .. "$"
 end
 
 -- -match and -class as a select hook.
@@ -258,6 +284,10 @@ local function line(ctx, result)
         ctx:print(LINES.planned, label, result.handle, lost)
     elseif result.status == "exists" then
         ctx:print(LINES.exists, label, result.handle, result.target_handle)
+        if result.differs then
+            ctx:warn('object "%s" (handle %d) and its copy on the target differ in %s; '
+                     .. '-replace makes them alike', label, result.handle, result.differs)
+        end
     elseif result.status == "failed" then
         ctx:print(LINES.failed, label, result.handle, tostring(result.err))
     end
@@ -275,7 +305,7 @@ local function event(ctx, run, result)
         handle = result.handle, target_handle = result.target_handle,
         uri = run.source:object_uri(object), reason = err and tostring(err),
         code = err and err.code, lost = result.lost ~= "" and result.lost or nil,
-        verified = result.verified,
+        verified = result.verified, differs = result.differs,
     }
 end
 
@@ -306,7 +336,11 @@ local function finish(ctx, report)
         ctx:warn("%d clones could not be challenged, since their flags allow no operation "
                  .. "that could tell", report.unproved)
     end
-    if report.partial then
+    if report.left then
+        status = 7
+        reason = ("the new objects are on the target, but %d of the old ones could not be "
+                  .. "removed: %s"):format(report.left, tostring(report.reason))
+    elseif report.partial then
         status = 1
         reason = ("%d of %d objects were not cloned; the last: %s")
             :format(report.failed, report.selected, tostring(report.reason))

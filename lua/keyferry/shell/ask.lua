@@ -107,6 +107,7 @@ end
 function M.secret(what, options, out)
     local secret, err
     if what.option and options[what.option] then
+        local unused <close> = what.env and core.secret_from_env(what.env) -- wiped there
         return options[what.option]
     end
     if what.env then

@@ -38,6 +38,9 @@ local function label(option, value)
     if not utf8.len(value) then
         return nil, "a label is UTF-8 text, this one is not", LABEL_HINT
     end
+    if value:find("%c") or value:find(" $") then
+        return nil, "a label has no control characters and no blank at its end", LABEL_HINT
+    end
     return bytes_between({}, value)
 end
 
