@@ -73,6 +73,14 @@ struct kf_domain *kf_end_domain(const struct kf_end *end)
     return end->domain;
 }
 
+kf_rv kf_end_read(struct kf_end *end, CK_OBJECT_HANDLE object, struct kf_attributes **out,
+                  uint64_t *unread, size_t *unread_count, struct kf_error *err)
+{
+    if (!end->engine->read)
+        return kf_object_read(end->session, object, out, unread, unread_count, err);
+    return end->engine->read(end->state, object, out, unread, unread_count, err);
+}
+
 kf_rv kf_end_seal(struct kf_end *end, CK_OBJECT_HANDLE object,
                   const struct kf_attributes *known, struct kf_writer *out,
                   char lost[KF_LOST_MAX], struct kf_error *err)

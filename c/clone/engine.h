@@ -51,6 +51,9 @@ struct kf_engine {
     kf_rv (*open)(struct kf_session *session, struct kf_domain *domain, void **state,
                   struct kf_error *err);
     void (*close)(void *state); /* aborts what is staged */
+    /* What kf_object_read gives, by a shorter way; NULL: there is none. */
+    kf_rv (*read)(void *state, CK_OBJECT_HANDLE object, struct kf_attributes **out,
+                  uint64_t *unread, size_t *unread_count, struct kf_error *err);
     /* Seals object; `known` are its attributes as kf_object_read gave them. `lost`
      * names what even the sealed object does not hold. */
     kf_rv (*seal)(void *state, CK_OBJECT_HANDLE object,
@@ -90,6 +93,9 @@ const struct kf_engine *kf_end_engine(const struct kf_end *end);
 struct kf_session *kf_end_session(const struct kf_end *end);
 struct kf_domain *kf_end_domain(const struct kf_end *end);
 
+/* As kf_object_read in the end's session. */
+kf_rv kf_end_read(struct kf_end *end, CK_OBJECT_HANDLE object, struct kf_attributes **out,
+                  uint64_t *unread, size_t *unread_count, struct kf_error *err);
 kf_rv kf_end_seal(struct kf_end *end, CK_OBJECT_HANDLE object,
                   const struct kf_attributes *known, struct kf_writer *out,
                   char lost[KF_LOST_MAX], struct kf_error *err);

@@ -22,13 +22,21 @@
 #include <string.h>
 #include <time.h>
 
-enum { FOUND_ROUNDS = 8, FOUND_PAUSE_MS = 25 };
+enum { FOUND_ROUNDS = 8, FOUND_PAUSE_MS = 25, PROVED_MAX = 64 };
 
 struct staged {
     char name[KF_STORE_NAME];
+    struct kf_softhsm_kind kind;
     uint8_t view[KF_VIEW_BYTES];
     uint8_t rest[KF_VIEW_BYTES];
     CK_OBJECT_HANDLE handle; /* 0: not seen in the token yet */
+};
+
+/* The kinds of objects of which one was read both ways, and whether that agreed. */
+struct proved {
+    struct kf_softhsm_kind kinds[PROVED_MAX];
+    bool agreed[PROVED_MAX];
+    size_t count;
 };
 
 struct softhsm_end {
@@ -44,6 +52,8 @@ struct softhsm_end {
     struct kf_writer secret;         /* and the rest of it */
     uint8_t rest_key[KF_VIEW_BYTES]; /* of this end, random */
     struct kf_writer file;           /* an object file being made */
+    struct proved read;              /* by end_read */
+    struct proved written;           /* by a commit */
 };
 
 static kf_rv no_memory(struct kf_error *err)
@@ -268,6 +278,111 @@ done:
     return rv;
 }
 
+/* ---------------------------------------- read */
+
+/* NULL: not yet. */
+static const bool *agreed(const struct proved *proved, struct kf_softhsm_kind kind)
+{
+    for (size_t i = 0; i < proved->count; i++)
+        if (proved->kinds[i].object_class == kind.object_class
+            && proved->kinds[i].key_type == kind.key_type)
+            return &proved->agreed[i];
+    return NULL;
+}
+
+/* A kind that is not noted, for want of room, is proved every time. */
+static void note(struct proved *proved, struct kf_softhsm_kind kind, bool agrees)
+{
+    if (proved->count == PROVED_MAX)
+        return;
+    proved->kinds[proved->count] = kind;
+    proved->agreed[proved->count++] = agrees;
+}
+
+static bool is_date(uint64_t type)
+{
+    return type == CKA_START_DATE || type == CKA_END_DATE;
+}
+
+static bool agree(const struct kf_attributes *a, const struct kf_attributes *b)
+{
+    bool same = a->count == b->count;
+
+    for (size_t i = 0; same && i < a->count; i++)
+        same = kf_attribute_equal(&a->at[i], &b->at[i]);
+    return same;
+}
+
+/* SoftHSM cannot give the dates of private objects: what it decrypts them to is no date
+ * to it. */
+static bool is_unreadable(const struct kf_attributes *object,
+                          const struct kf_attribute *at)
+{
+    return is_date(at->type) && (at->len || at->form == KF_FORM_ENCRYPTED)
+           && kf_attributes_bool(object, CKA_PRIVATE, true);
+}
+
+/* What kf_object_read would give of an object of the store. NULL: no memory, or not a
+ * kind of object that is known here. */
+static struct kf_attributes *known_of(const struct kf_attributes *object,
+                                      uint64_t *unread, size_t *unread_count)
+{
+    const struct kf_softhsm_row *rows;
+    size_t count = kf_softhsm_shown(object, &rows);
+    struct kf_attributes *known = count ? kf_attributes_new(false) : NULL;
+    bool good = known;
+
+    for (size_t i = 0; good && i < count; i++) {
+        const struct kf_attribute *at = kf_attributes_get(object, rows[i].type);
+
+        if (at && is_unreadable(object, at))
+            unread[(*unread_count)++] = at->type;
+        else if (at)
+            good = at->kind == rows[i].kind
+                   && kf_attributes_set(known, at->type, at->kind, at->value, at->len);
+        else if (rows[i].kind == KF_BOOL)
+            good = kf_attributes_set_bool(known, rows[i].type, rows[i].fallback);
+        else if (rows[i].kind == KF_ULONG)
+            good = kf_attributes_set_ulong(known, rows[i].type, rows[i].fallback);
+        else
+            good = kf_attributes_set(known, rows[i].type, rows[i].kind, "", 0);
+    }
+    if (!good)
+        kf_attributes_free(known);
+    return good ? known : NULL;
+}
+
+/* The attributes of an object from its file, where one of the same kind has shown that
+ * they are what PKCS#11 gives. SoftHSM only says which file it is: asking it for all of
+ * them takes three times as long. */
+static kf_rv end_read(void *state, CK_OBJECT_HANDLE handle, struct kf_attributes **out,
+                      uint64_t *unread, size_t *unread_count, struct kf_error *err)
+{
+    struct softhsm_end *end = state;
+    struct kf_vault_object object;
+    struct kf_softhsm_kind kind = { 0 };
+    struct kf_attributes *ours = NULL;
+    const bool *proof = NULL;
+    kf_rv rv = kf_index_read(end->index, handle, &object, NULL);
+
+    *unread_count = 0;
+    if (!rv && !kf_softhsm_unfinished(&object.set)) {
+        kind = kf_softhsm_kind_of(&object.set);
+        proof = agreed(&end->read, kind);
+        ours = proof && !*proof ? NULL : known_of(&object.set, unread, unread_count);
+    }
+    kf_vault_forget(end->vault);
+    if (proof && ours) {
+        *out = ours;
+        return KFR_OK;
+    }
+    rv = kf_object_read(end->session, handle, out, unread, unread_count, err);
+    if (!rv && ours && !proof)
+        note(&end->read, kind, agree(ours, *out));
+    kf_attributes_free(ours);
+    return rv;
+}
+
 /* ---------------------------------------- seal */
 
 /* An object in two parts that share the values of the whole. */
@@ -417,6 +532,7 @@ static kf_rv stage_plan(struct softhsm_end *end, const struct kf_attributes *pla
     if (!staged || !kf_softhsm_view(plain, &end->scratch, staged->view)
         || !kf_softhsm_rest(plain, end->rest_key, &end->secret, staged->rest))
         return no_memory(err);
+    staged->kind = kf_softhsm_kind_of(plain);
     end->file.len = 0;
     rv = kf_vault_write(end->vault, plain, &end->file, err);
     if (!rv)
@@ -473,22 +589,47 @@ static bool has_handle(const struct handles *handles, CK_OBJECT_HANDLE handle)
            && bsearch(&handle, handles->at, handles->count, sizeof handle, by_handle);
 }
 
-/* The staged ones in order of their views, so that one is found by its own. */
+/* The staged ones, in the two orders in which they are looked for. */
+struct orders {
+    struct staged **by_name;
+    struct staged **by_view;
+    size_t count;
+};
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp((*(struct staged *const *)a)->name,
+                  (*(struct staged *const *)b)->name);
+}
+
 static int by_view(const void *a, const void *b)
 {
     return memcmp((*(struct staged *const *)a)->view,
                   (*(struct staged *const *)b)->view, KF_VIEW_BYTES);
 }
 
-static size_t first_with(struct staged *const *order, size_t count, const uint8_t *view)
+static struct staged *named(const struct orders *orders, const char *name)
+{
+    struct staged wanted;
+    struct staged *key = &wanted;
+    struct staged **found;
+
+    if (!kf_store_is_uuid_name(name))
+        return NULL;
+    memcpy(wanted.name, name, sizeof wanted.name);
+    found = bsearch(&key, orders->by_name, orders->count, sizeof *found, by_name);
+    return found ? *found : NULL;
+}
+
+static size_t first_with(const struct orders *orders, const uint8_t *view)
 {
     size_t low = 0;
-    size_t high = count;
+    size_t high = orders->count;
 
     while (low < high) {
         size_t middle = low + (high - low) / 2;
 
-        if (memcmp(order[middle]->view, view, KF_VIEW_BYTES) < 0)
+        if (memcmp(orders->by_view[middle]->view, view, KF_VIEW_BYTES) < 0)
             low = middle + 1;
         else
             high = middle;
@@ -518,12 +659,27 @@ static struct staged *pick(struct softhsm_end *end, struct staged *const *twins,
     return found < count ? twins[found] : NULL;
 }
 
-/* What PKCS#11 does not show is read back from the file under its final name. */
-static bool rest_is_right(struct softhsm_end *end, const struct staged *staged)
+static struct staged *seen_as(struct softhsm_end *end, const struct orders *orders,
+                              CK_OBJECT_HANDLE handle, const uint8_t *view)
+{
+    size_t first = first_with(orders, view);
+    size_t twins = 0;
+
+    while (first + twins < orders->count
+           && memcmp(orders->by_view[first + twins]->view, view, KF_VIEW_BYTES) == 0)
+        twins++;
+    return twins ? pick(end, orders->by_view + first, twins, handle) : NULL;
+}
+
+/* Everything that was written is read back from the file under its final name. */
+static bool file_is_right(struct softhsm_end *end, const struct staged *staged)
 {
     struct kf_vault_object object;
+    uint8_t view[KF_VIEW_BYTES];
     uint8_t rest[KF_VIEW_BYTES];
     bool same = kf_vault_read(end->vault, staged->name, &object, NULL) == KFR_OK
+                && kf_softhsm_view(&object.set, &end->scratch, view)
+                && memcmp(view, staged->view, sizeof view) == 0
                 && kf_softhsm_rest(&object.set, end->rest_key, &end->secret, rest)
                 && CRYPTO_memcmp(rest, staged->rest, sizeof rest) == 0;
 
@@ -531,35 +687,47 @@ static bool rest_is_right(struct softhsm_end *end, const struct staged *staged)
     return same;
 }
 
-/* A handle that is new in the token: read, and given to the staged object that it is.
- * One that is nobody's belongs to another program. */
-static kf_rv recognise(struct softhsm_end *end, struct staged *const *order,
-                       CK_OBJECT_HANDLE handle, size_t *missing, struct kf_error *err)
+/* The handle's object as the token shows it: its view. */
+static kf_rv token_view(struct softhsm_end *end, CK_OBJECT_HANDLE handle,
+                        uint8_t view[KF_VIEW_BYTES], struct kf_error *err)
 {
     struct kf_attributes *known = NULL;
-    uint8_t view[KF_VIEW_BYTES];
     kf_rv rv = kf_object_read(end->session, handle, &known, NULL, NULL, err);
-    size_t first;
-    size_t twins = 0;
-    struct staged *staged;
 
-    if (rv)
-        goto done;
-    if (!kf_softhsm_view(known, &end->scratch, view)) {
+    if (!rv && !kf_softhsm_view(known, &end->scratch, view))
         rv = no_memory(err);
-        goto done;
+    kf_attributes_free(known);
+    return rv;
+}
+
+/* A handle that is new in the token is given to the staged object that it is: the one
+ * whose file SoftHSM opens for it. What is in that file is read back; the first of each
+ * kind is read through PKCS#11 too, and so is all where the file cannot be told. One
+ * that is nobody's belongs to another program. */
+static kf_rv recognise(struct softhsm_end *end, const struct orders *orders,
+                       CK_OBJECT_HANDLE handle, size_t *missing, struct kf_error *err)
+{
+    const char *name = kf_index_file(end->index, handle);
+    struct staged *staged = name ? named(orders, name) : NULL;
+    bool proved = staged && agreed(&end->written, staged->kind);
+    uint8_t view[KF_VIEW_BYTES];
+    kf_rv rv = KFR_OK;
+
+    if (name && (!staged || staged->handle))
+        return KFR_OK;
+    if (!proved) {
+        rv = token_view(end, handle, view, err);
+        if (!rv && !name)
+            staged = seen_as(end, orders, handle, view);
+        if (rv || !staged || memcmp(view, staged->view, sizeof view) != 0)
+            goto done;
+        note(&end->written, staged->kind, true);
     }
-    first = first_with(order, end->count, view);
-    while (first + twins < end->count
-           && memcmp(order[first + twins]->view, view, sizeof view) == 0)
-        twins++;
-    staged = twins ? pick(end, order + first, twins, handle) : NULL;
-    if (staged && !staged->handle && rest_is_right(end, staged)) {
+    if (!staged->handle && file_is_right(end, staged)) {
         staged->handle = handle;
         --*missing;
     }
 done:
-    kf_attributes_free(known);
     return rv == KFR_MEMORY || rv == KFR_CLOSED ? rv : KFR_OK;
 }
 
@@ -572,7 +740,7 @@ static void pause_a_moment(void)
 
 /* All that are new since `before`. A bump can be undone by another program (hazards H1,
  * H2), so it is made again while something is missing. */
-static kf_rv find_planted(struct softhsm_end *end, struct staged **order,
+static kf_rv find_planted(struct softhsm_end *end, const struct orders *orders,
                           const struct handles *before, struct kf_error *err)
 {
     size_t missing = end->count;
@@ -588,26 +756,36 @@ static kf_rv find_planted(struct softhsm_end *end, struct staged **order,
         rv = find_all(end, &now, err);
         for (size_t i = 0; !rv && missing && i < now.count; i++)
             if (!has_handle(before, now.at[i]))
-                rv = recognise(end, order, now.at[i], &missing, err);
+                rv = recognise(end, orders, now.at[i], &missing, err);
         free(now.at);
     }
     return rv;
 }
 
+static struct staged **in_order(struct softhsm_end *end,
+                                int (*order)(const void *, const void *))
+{
+    struct staged **all = calloc(end->count ? end->count : 1, sizeof *all);
+
+    for (size_t i = 0; all && i < end->count; i++)
+        all[i] = &end->staged[i];
+    if (all && end->count)
+        qsort(all, end->count, sizeof *all, order);
+    return all;
+}
+
 static kf_rv find_and_check(struct softhsm_end *end, const struct handles *before,
                             struct kf_error *err)
 {
-    struct staged **order = calloc(end->count ? end->count : 1, sizeof *order);
-    kf_rv rv;
+    struct orders orders = { .by_name = in_order(end, by_name),
+                             .by_view = in_order(end, by_view),
+                             .count = end->count };
+    kf_rv rv = orders.by_name && orders.by_view ? KFR_OK : no_memory(err);
 
-    if (!order)
-        return no_memory(err);
-    for (size_t i = 0; i < end->count; i++)
-        order[i] = &end->staged[i];
-    if (end->count)
-        qsort(order, end->count, sizeof *order, by_view);
-    rv = find_planted(end, order, before, err);
-    free(order);
+    if (!rv)
+        rv = find_planted(end, &orders, before, err);
+    free(orders.by_name);
+    free(orders.by_view);
     return rv;
 }
 
@@ -782,6 +960,7 @@ const struct kf_engine kf_engine_softhsm = {
     .find_domain = find_domain,
     .open = end_open,
     .close = end_close,
+    .read = end_read,
     .seal = end_seal,
     .digest = end_digest,
     .stage = end_stage,

@@ -18,7 +18,7 @@ enum {
     GENERATION_WAIT_MS = 3000,
     GENERATION_BYTES = 8,
     FSYNC_EACH_MAX = 16,  /* up to here fsync each file; beyond, syncfs is cheaper */
-    SETTLE_MS = 50,
+    SETTLE_MS = 20, /* ten are enough where programs start one after the other */
     SETTLE_ROUNDS = 3,
     LOCK_ROUNDS = 16,
     UUID_CHARS = 36,

@@ -25,9 +25,6 @@
 
 struct kf_batch;
 
-/* <uuid>.object and a NUL */
-enum { KF_STORE_NAME = 44 };
-
 /* Writes nothing yet. The store outlives the batch. */
 struct kf_batch *kf_batch_new(struct kf_store *store); /* NULL: no memory */
 void kf_batch_free(struct kf_batch *batch); /* undoes what is not concluded */
@@ -59,7 +56,7 @@ kf_rv kf_batch_undo(struct kf_batch *batch, const char *const *names, size_t cou
 
 /* Adds one to the token's generation, by which running programs notice. */
 kf_rv kf_batch_bump(struct kf_batch *batch, struct kf_error *err);
-/* Once more, some 50 ms after the last bump, and again while another hand changes the
+/* Once more, some 20 ms after the last bump, and again while another hand changes the
  * generation: a program that starts, or makes an object of its own, undoes or swallows
  * a single bump. Called by kf_batch_free, too. */
 void kf_batch_settle(struct kf_batch *batch);

@@ -249,6 +249,34 @@ static bool is_date(uint64_t type)
     return type == CKA_START_DATE || type == CKA_END_DATE;
 }
 
+static bool is_hidden(struct kf_softhsm_kind kind, bool is_private,
+                      const struct kf_row *row)
+{
+    if (kind.object_class == CKO_DATA)
+        return row->type == CKA_VALUE && is_private;
+    return (row->roles & KF_ROLE_KEY)
+           || kf_attribute_is_secret(kind.object_class, row->type);
+}
+
+static size_t shown_rows(struct kf_softhsm_kind kind, bool is_private,
+                         struct kf_softhsm_row *rows)
+{
+    struct kf_row asked[KF_ROWS_MAX];
+    size_t asked_count = kf_rows(kind.object_class, kind.key_type, asked);
+    struct kf_softhsm_row had[KF_ROWS_MAX];
+    size_t had_count = kf_softhsm_rows(kind, had);
+    size_t count = 0;
+
+    for (size_t a = 0, h = 0; a < asked_count && h < had_count; a++) {
+        while (h < had_count && had[h].type < asked[a].type)
+            h++;
+        if (h < had_count && had[h].type == asked[a].type
+            && !is_hidden(kind, is_private, &asked[a]))
+            rows[count++] = had[h];
+    }
+    return count;
+}
+
 /* kf_object_read does not give it. */
 static bool is_unseen(struct kf_softhsm_kind kind, bool is_private, uint64_t type)
 {
@@ -285,6 +313,48 @@ static size_t view_rows(struct kf_softhsm_kind kind, bool is_private,
     return count;
 }
 
+/* Finding the rows of a kind takes longer than going through them, and most objects of a
+ * token are of few kinds: those that came last are kept. Not for several threads. */
+struct prepared {
+    struct kf_softhsm_kind kind;
+    bool is_private;
+    bool filled;
+    size_t view_count;
+    size_t shown_count;
+    struct kf_softhsm_row view[KF_ROWS_MAX];
+    struct kf_softhsm_row shown[KF_ROWS_MAX];
+};
+
+static const struct prepared *rows_of(const struct kf_attributes *object)
+{
+    static struct prepared all[8];
+    static size_t next;
+    struct kf_softhsm_kind kind = kf_softhsm_kind_of(object);
+    bool is_private = kf_attributes_bool(object, CKA_PRIVATE, true);
+    struct prepared *one;
+
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        if (all[i].filled && all[i].kind.object_class == kind.object_class
+            && all[i].kind.key_type == kind.key_type && all[i].is_private == is_private)
+            return &all[i];
+    one = &all[next++ % (sizeof all / sizeof all[0])];
+    one->kind = kind;
+    one->is_private = is_private;
+    one->view_count = view_rows(kind, is_private, one->view);
+    one->shown_count = shown_rows(kind, is_private, one->shown);
+    one->filled = true;
+    return one;
+}
+
+size_t kf_softhsm_shown(const struct kf_attributes *object,
+                        const struct kf_softhsm_row **rows)
+{
+    const struct prepared *prepared = rows_of(object);
+
+    *rows = prepared->shown;
+    return prepared->shown_count;
+}
+
 /* An empty value is as good as none; a number or boolean that is not there is SoftHSM's
  * default, which it will have as soon as somebody looks. */
 static void write_view(struct kf_writer *out, const struct kf_softhsm_row *row,
@@ -307,33 +377,71 @@ static void write_view(struct kf_writer *out, const struct kf_softhsm_row *row,
     }
 }
 
+/* The attribute of that row; *at goes along with ascending rows. */
+static const struct kf_attribute *of_row(const struct kf_attributes *object, size_t *at,
+                                         const struct kf_softhsm_row *row)
+{
+    while (*at < object->count && object->at[*at].type < row->type)
+        ++*at;
+    return *at < object->count && object->at[*at].type == row->type ? &object->at[*at]
+                                                                    : NULL;
+}
+
 bool kf_softhsm_view(const struct kf_attributes *object, struct kf_writer *scratch,
                      uint8_t out[KF_VIEW_BYTES])
 {
-    struct kf_softhsm_row rows[KF_ROWS_MAX];
-    bool is_private = kf_attributes_bool(object, CKA_PRIVATE, true);
-    size_t count = view_rows(kf_softhsm_kind_of(object), is_private, rows);
+    const struct prepared *prepared = rows_of(object);
+    const struct kf_softhsm_row *rows = prepared->view;
     size_t at = 0;
 
     scratch->len = 0;
-    for (size_t i = 0; i < count; i++) {
-        while (at < object->count && object->at[at].type < rows[i].type)
-            at++;
-        write_view(scratch, &rows[i],
-                   at < object->count && object->at[at].type == rows[i].type
-                       ? &object->at[at]
-                       : NULL);
-    }
+    for (size_t i = 0; i < prepared->view_count; i++)
+        write_view(scratch, &rows[i], of_row(object, &at, &rows[i]));
     return !scratch->bad && kf_crypto_sha256(scratch->data, scratch->len, out);
+}
+
+static bool is_fallback(const struct kf_softhsm_row *row, const struct kf_attribute *at)
+{
+    struct kf_reader reader = kf_reader_over(at->value, at->len);
+
+    if (row->kind == KF_BOOL)
+        return at->len == 1 && at->value[0] == row->fallback;
+    if (row->kind == KF_ULONG)
+        return at->len == 8 && kf_read_u64(&reader) == row->fallback;
+    return false;
+}
+
+bool kf_softhsm_looks_same(const struct kf_attributes *a,
+                           const struct kf_attributes *b)
+{
+    const struct prepared *prepared = rows_of(a);
+    size_t at_a = 0;
+    size_t at_b = 0;
+    bool same = prepared == rows_of(b);
+
+    for (size_t i = 0; same && i < prepared->view_count; i++) {
+        const struct kf_softhsm_row *row = &prepared->view[i];
+        const struct kf_attribute *left = of_row(a, &at_a, row);
+        const struct kf_attribute *right = of_row(b, &at_b, row);
+
+        left = left && left->len ? left : NULL;
+        right = right && right->len ? right : NULL;
+        if (left && right)
+            same = left->len == right->len
+                   && memcmp(left->value, right->value, left->len) == 0;
+        else if (left || right)
+            same = is_fallback(row, left ? left : right);
+    }
+    return same;
 }
 
 bool kf_softhsm_rest(const struct kf_attributes *object,
                      const uint8_t key[KF_VIEW_BYTES], struct kf_writer *scratch,
                      uint8_t out[KF_VIEW_BYTES])
 {
-    struct kf_softhsm_row rows[KF_ROWS_MAX];
-    bool is_private = kf_attributes_bool(object, CKA_PRIVATE, true);
-    size_t count = view_rows(kf_softhsm_kind_of(object), is_private, rows);
+    const struct prepared *prepared = rows_of(object);
+    const struct kf_softhsm_row *rows = prepared->view;
+    size_t count = prepared->view_count;
     size_t row = 0;
     struct kf_slice all;
     bool ok;

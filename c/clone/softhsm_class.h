@@ -32,6 +32,11 @@ struct kf_softhsm_kind kf_softhsm_kind_of(const struct kf_attributes *object);
  * none. */
 size_t kf_softhsm_rows(struct kf_softhsm_kind kind, struct kf_softhsm_row *rows);
 
+/* The rows that kf_object_read gives of an object, ascending, until the next call of a
+ * function here; their number, 0 for a kind that SoftHSM does not have. */
+size_t kf_softhsm_shown(const struct kf_attributes *object,
+                        const struct kf_softhsm_row **rows);
+
 /* What a reader sees of an object through PKCS#11, as a SHA-256: all rows but key
  * bytes, the value of private data, templates, and dates (which SoftHSM cannot give of
  * private objects). The same for an object read through PKCS#11 and from the store; two
@@ -40,6 +45,9 @@ size_t kf_softhsm_rows(struct kf_softhsm_kind kind, struct kf_softhsm_row *rows)
 enum { KF_VIEW_BYTES = 32 };
 bool kf_softhsm_view(const struct kf_attributes *object, struct kf_writer *scratch,
                      uint8_t out[KF_VIEW_BYTES]);
+
+/* Whether two objects have the same view, without making it. */
+bool kf_softhsm_looks_same(const struct kf_attributes *a, const struct kf_attributes *b);
 
 /* What the view leaves out, as an HMAC-SHA-256 under `key`: key bytes are in it, so it
  * is no plain digest. `scratch` is of secret memory and wiped. */

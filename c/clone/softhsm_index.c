@@ -18,6 +18,12 @@ struct entry {
     bool seen; /* by the scan that is going on */
 };
 
+/* Which file SoftHSM was seen to open for a handle. */
+struct sighting {
+    CK_OBJECT_HANDLE handle;
+    char name[KF_STORE_NAME];
+};
+
 struct kf_index {
     struct kf_vault *vault;
     struct kf_session *session;
@@ -31,6 +37,10 @@ struct kf_index {
     struct kf_writer scratch;
     struct kf_store_watch *watch;
     bool no_watch;
+    char opened[NAME_MAX + 1];  /* kf_index_file's answer */
+    struct sighting *sightings; /* by handle */
+    size_t sighting_count;
+    size_t sighting_cap;
 };
 
 struct kf_index *kf_index_new(struct kf_vault *vault, struct kf_session *session)
@@ -51,6 +61,7 @@ void kf_index_free(struct kf_index *index)
     for (size_t i = 0; i < index->count; i++)
         free(index->entries[i].name);
     free(index->entries);
+    free(index->sightings);
     kf_writer_clear(&index->scratch);
     kf_store_watch_free(index->watch);
     free(index);
@@ -233,24 +244,103 @@ static size_t lower_bound(const struct kf_index *index, const uint8_t *view)
     return low;
 }
 
+/* Uses the handle under the watch. False: there is no watch, or no such object. */
+static bool touch(struct kf_index *index, CK_OBJECT_HANDLE handle)
+{
+    if (!index->watch && !index->no_watch)
+        index->watch = kf_store_watch_new(kf_vault_store(index->vault));
+    index->no_watch = !index->watch;
+    if (!index->watch)
+        return false;
+    kf_store_watch_start(index->watch);
+    return kf_object_touch(index->session, handle, NULL) == KFR_OK;
+}
+
 size_t kf_index_which(struct kf_index *index, CK_OBJECT_HANDLE handle,
                       const char *const *names, size_t count)
 {
     size_t found = count;
-    struct kf_attributes *ignored = kf_attributes_new(false);
 
-    if (!index->watch && !index->no_watch)
-        index->watch = kf_store_watch_new(kf_vault_store(index->vault));
-    index->no_watch = !index->watch;
-    for (int look = 0; ignored && index->watch && found == count && look < LOOKS;
-         look++) {
-        kf_store_watch_start(index->watch);
-        if (kf_object_read_one(index->session, handle, CKA_TOKEN, ignored, NULL))
-            break;
+    for (int look = 0; found == count && look < LOOKS && touch(index, handle); look++)
         found = kf_store_watch_which(index->watch, names, count);
-    }
-    kf_attributes_free(ignored);
     return found;
+}
+
+const char *kf_index_file(struct kf_index *index, CK_OBJECT_HANDLE handle)
+{
+    for (int look = 0; look < LOOKS && touch(index, handle); look++)
+        if (kf_store_watch_opened(index->watch, index->opened))
+            return index->opened;
+    return NULL;
+}
+
+/* ---------------------------------------- sightings */
+
+/* Where the handle is, or belongs. */
+static size_t sighting_at(const struct kf_index *index, CK_OBJECT_HANDLE handle)
+{
+    size_t low = 0;
+    size_t high = index->sighting_count;
+
+    if (high && index->sightings[high - 1].handle < handle)
+        return high;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (index->sightings[middle].handle < handle)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static const char *sighted(const struct kf_index *index, CK_OBJECT_HANDLE handle)
+{
+    size_t at = sighting_at(index, handle);
+
+    return at < index->sighting_count && index->sightings[at].handle == handle
+               ? index->sightings[at].name
+               : NULL;
+}
+
+/* One that is not remembered is looked for when it is needed. */
+static void remember(struct kf_index *index, CK_OBJECT_HANDLE handle, const char *name)
+{
+    size_t at = sighting_at(index, handle);
+    size_t more = index->sighting_cap ? index->sighting_cap * 2 : 256;
+    struct sighting *all = index->sightings;
+
+    if (!kf_store_is_uuid_name(name))
+        return;
+    if (at == index->sighting_count || all[at].handle != handle) {
+        if (index->sighting_count == index->sighting_cap) {
+            all = realloc(all, more * sizeof *all);
+            if (!all)
+                return;
+            index->sightings = all;
+            index->sighting_cap = more;
+        }
+        memmove(all + at + 1, all + at, (index->sighting_count - at) * sizeof *all);
+        index->sighting_count++;
+    }
+    all[at].handle = handle;
+    memcpy(all[at].name, name, KF_STORE_NAME);
+}
+
+kf_rv kf_index_read(struct kf_index *index, CK_OBJECT_HANDLE handle,
+                    struct kf_vault_object *out, struct kf_error *err)
+{
+    const char *name = kf_index_file(index, handle);
+    kf_rv rv;
+
+    if (!name)
+        return kf_fail(err, KFR_NOT_FOUND, "", "",
+                       "it cannot be told which file object %lu is", handle);
+    rv = kf_vault_read(index->vault, name, out, err);
+    if (!rv)
+        remember(index, handle, name);
+    return rv;
 }
 
 /* Without a watch: the first that is nobody's yet. Each handle still gets a file of its
@@ -359,13 +449,12 @@ kf_rv kf_index_name(struct kf_index *index, CK_OBJECT_HANDLE handle,
 }
 
 /* Between scan and now the file may have become another's, or be gone. */
-static kf_rv open_entry(struct kf_index *index, const struct entry *entry,
-                        const uint8_t *wanted, struct kf_vault_object *out,
+static kf_rv open_named(struct kf_index *index, const char *name,
+                        const struct kf_attributes *known, struct kf_vault_object *out,
                         struct kf_error *err)
 {
-    uint8_t view[KF_VIEW_BYTES];
     const char *unfinished;
-    kf_rv rv = kf_vault_read(index->vault, entry->name, out, err);
+    kf_rv rv = kf_vault_read(index->vault, name, out, err);
 
     if (rv)
         return rv;
@@ -374,17 +463,15 @@ static kf_rv open_entry(struct kf_index *index, const struct entry *entry,
         return kf_fail(err, KFR_NOT_CLONABLE, "",
                        "run again when it is whole, or remove it",
                        "the object is not whole: %s", unfinished);
-    if (!kf_softhsm_view(&out->set, &index->scratch, view))
-        return no_memory(err);
-    if (memcmp(view, wanted, sizeof view) != 0)
+    if (!kf_softhsm_looks_same(&out->set, known))
         return kf_fail(err, KFR_VANISHED, "", "run again",
                        "the object was just changed");
     return KFR_OK;
 }
 
-kf_rv kf_index_open(struct kf_index *index, CK_OBJECT_HANDLE handle,
-                    const struct kf_attributes *known, const char **name,
-                    struct kf_vault_object *out, struct kf_error *err)
+static kf_rv open_matching(struct kf_index *index, CK_OBJECT_HANDLE handle,
+                           const struct kf_attributes *known, const char **name,
+                           struct kf_vault_object *out, struct kf_error *err)
 {
     uint8_t view[KF_VIEW_BYTES];
     struct entry *entry = NULL;
@@ -393,17 +480,27 @@ kf_rv kf_index_open(struct kf_index *index, CK_OBJECT_HANDLE handle,
     if (!rv)
         rv = find(index, handle, view, &entry, err);
     if (!rv)
-        rv = open_entry(index, entry, view, out, err);
+        rv = open_named(index, entry->name, known, out, err);
     if (rv == KFR_VANISHED && entry) {
         rv = scan(index, err);
         if (!rv)
             rv = match(index, handle, view, &entry, err);
         if (!rv)
-            rv = open_entry(index, entry, view, out, err);
+            rv = open_named(index, entry->name, known, out, err);
     }
     if (!rv)
         *name = entry->name;
     return rv;
+}
+
+kf_rv kf_index_open(struct kf_index *index, CK_OBJECT_HANDLE handle,
+                    const struct kf_attributes *known, const char **name,
+                    struct kf_vault_object *out, struct kf_error *err)
+{
+    *name = sighted(index, handle);
+    if (*name && open_named(index, *name, known, out, NULL) == KFR_OK)
+        return KFR_OK;
+    return open_matching(index, handle, known, name, out, err);
 }
 
 /* ---------------------------------------- own changes */
@@ -413,6 +510,7 @@ bool kf_index_add(struct kf_index *index, const char *name,
 {
     struct entry *entry;
 
+    remember(index, handle, name);
     if (!index->scanned)
         return true;
     entry = push(index, name);

@@ -527,14 +527,21 @@ bool kf_store_is_uuid_name(const char *name)
     return true;
 }
 
+static bool is_object_name(const char *name)
+{
+    size_t len = strlen(name);
+    size_t tail = sizeof OBJECT_SUFFIX - 1;
+
+    return len > tail && len <= NAME_MAX
+           && strcmp(name + len - tail, OBJECT_SUFFIX) == 0
+           && strcmp(name, TOKEN_FILE) != 0;
+}
+
 static bool is_object_file(int folder, const struct dirent *entry)
 {
-    size_t len = strlen(entry->d_name);
-    size_t tail = sizeof OBJECT_SUFFIX - 1;
     struct stat st;
 
-    if (len <= tail || strcmp(entry->d_name + len - tail, OBJECT_SUFFIX) != 0
-        || strcmp(entry->d_name, TOKEN_FILE) == 0)
+    if (!is_object_name(entry->d_name))
         return false;
     if (entry->d_type != DT_UNKNOWN)
         return entry->d_type == DT_REG;
@@ -683,6 +690,28 @@ size_t kf_store_watch_which(struct kf_store_watch *watch, const char *const *nam
         }
     }
     return several ? count : found;
+}
+
+bool kf_store_watch_opened(struct kf_store_watch *watch, char name[NAME_MAX + 1])
+{
+    unsigned char bytes[EVENT_BYTES] __attribute__((aligned(8)));
+    bool several = false;
+    size_t len;
+
+    name[0] = '\0';
+    while ((len = next_events(watch, bytes))) {
+        for (size_t at = 0; at + sizeof(struct inotify_event) <= len;) {
+            const struct inotify_event *event = (const void *)(bytes + at);
+
+            at += sizeof *event + event->len;
+            several = several || event->mask & IN_Q_OVERFLOW;
+            if (!event->len || !is_object_name(event->name))
+                continue;
+            several = several || (name[0] && strcmp(name, event->name) != 0);
+            copy_text(name, NAME_MAX + 1, event->name);
+        }
+    }
+    return name[0] && !several;
 }
 
 /* ---------------------------------------- deleting a token */

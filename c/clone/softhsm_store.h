@@ -54,6 +54,7 @@ kf_rv kf_store_names(struct kf_store *store, char ***out, size_t *count,
 void kf_store_names_free(char **names, size_t count);
 /* Whether name is one that SoftHSM or keyferry gives: <uuid>.object. */
 bool kf_store_is_uuid_name(const char *name);
+enum { KF_STORE_NAME = 44 }; /* such a name and a NUL */
 
 /* By which it shows that a file is still the one that was read. */
 struct kf_store_mark {
@@ -84,6 +85,10 @@ void kf_store_watch_start(struct kf_store_watch *watch);
 /* Which of the names was opened since then: its index; `count` when none or several. */
 size_t kf_store_watch_which(struct kf_store_watch *watch, const char *const *names,
                             size_t count);
+
+/* The one object file that was opened since then, whatever its name; false when it was
+ * none or several. */
+bool kf_store_watch_opened(struct kf_store_watch *watch, char name[NAME_MAX + 1]);
 
 /* Removes the token's whole folder, as softhsm2-util --delete-token does. */
 kf_rv kf_store_delete_token(const struct kf_softhsm_conf *conf, const char *serial,

@@ -106,6 +106,24 @@ static int endpoint_engine(lua_State *L)
 }
 
 /***
+The objects of this end's session, as session:find has them, read in the way that its engine
+knows best.
+@function endpoint:find
+@tparam[opt] table filter attributes to match
+@treturn[1] table array of objects
+@treturn[2] nil
+@treturn[2] err
+*/
+static int endpoint_find(lua_State *L)
+{
+    struct kf_end *end = check(L, 1);
+
+    lua_settop(L, 2);
+    lua_getiuservalue(L, 1, SESSION_VALUE);
+    return kf_lua_find(L, 3, end, 2);
+}
+
+/***
 Seals an object: collects, encrypts and authenticates it in one step.
 @function endpoint:seal
 @tparam object object of this endpoint's session
@@ -325,6 +343,7 @@ static int challenge(lua_State *L)
 
 static const luaL_Reg methods[] = {
     { "engine", endpoint_engine },
+    { "find", endpoint_find },
     { "seal", endpoint_seal },
     { "digest", endpoint_digest },
     { "stage", endpoint_stage },

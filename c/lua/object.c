@@ -74,6 +74,7 @@ static void note_unread(lua_State *L, const uint64_t *types, size_t count)
 }
 
 const struct kf_attributes *kf_lua_push_object(lua_State *L, int session_index,
+                                               struct kf_end *end,
                                                CK_OBJECT_HANDLE handle)
 {
     struct kf_session *session = kf_lua_check_session(L, session_index);
@@ -90,7 +91,8 @@ const struct kf_attributes *kf_lua_push_object(lua_State *L, int session_index,
     luaL_setmetatable(L, OBJECT);
     lua_pushvalue(L, session_index);
     lua_setiuservalue(L, -2, SESSION_VALUE);
-    rv = kf_object_read(session, handle, &box->known, unread, &unread_count, &err);
+    rv = end ? kf_end_read(end, handle, &box->known, unread, &unread_count, &err)
+             : kf_object_read(session, handle, &box->known, unread, &unread_count, &err);
     if (rv)
         note_trouble(L, box, &err);
     else
@@ -281,7 +283,7 @@ static int object_copy(lua_State *L)
     if (kf_object_copy(session, check(L, 1)->handle, set, &copy, &err))
         return kf_lua_refuse(L, &err);
     lua_getiuservalue(L, 1, SESSION_VALUE);
-    kf_lua_push_object(L, lua_gettop(L), copy);
+    kf_lua_push_object(L, lua_gettop(L), NULL, copy);
     return 1;
 }
 

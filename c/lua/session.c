@@ -226,15 +226,44 @@ static bool is_own_domain_key(struct box *box, const struct kf_attributes *known
 
 /* Pushes the object of a handle unless it has gone or is a key of the partition's own
  * cloning domain. False: nothing was pushed. */
-static bool push_found(lua_State *L, int session_index, CK_OBJECT_HANDLE handle)
+static bool push_found(lua_State *L, int session_index, struct kf_end *end,
+                       CK_OBJECT_HANDLE handle)
 {
     struct box *box = lua_touserdata(L, session_index);
-    const struct kf_attributes *known = kf_lua_push_object(L, session_index, handle);
+    const struct kf_attributes *known = kf_lua_push_object(L, session_index, end, handle);
 
     if (known && !is_own_domain_key(box, known))
         return true;
     lua_pop(L, 1);
     return false;
+}
+
+int kf_lua_find(lua_State *L, int session_index, struct kf_end *end, int filter_index)
+{
+    struct kf_session *session = kf_lua_check_session(L, session_index);
+    bool filtered = !lua_isnoneornil(L, filter_index); /* asked before the keep is there */
+    struct kf_attributes *filter = NULL;
+    struct kf_lua_keep *keep = kf_lua_keep(L, free);
+    CK_OBJECT_HANDLE *handles = NULL;
+    struct kf_error err = { 0 };
+    lua_Integer found = 0;
+    size_t count = 0;
+
+    if (filtered)
+        filter = kf_lua_check_attributes(L, filter_index, NULL);
+    if (kf_objects_find(session, filter, &handles, &count, &err))
+        return kf_lua_refuse(L, &err);
+    keep->held = handles;
+    lua_newtable(L);
+    for (size_t i = 0; i < count; i++) {
+        if (kf_lua_interrupted()) {
+            kf_fail(&err, KFR_INTERRUPTED, "", NULL, "interrupted while reading objects");
+            return kf_lua_refuse(L, &err);
+        }
+        if (push_found(L, session_index, end, handles[i]))
+            lua_rawseti(L, -2, ++found);
+    }
+    return 1;
 }
 
 /***
@@ -249,29 +278,7 @@ them.
 */
 static int session_find(lua_State *L)
 {
-    struct kf_session *session = kf_lua_check_session(L, 1);
-    struct kf_attributes *filter = NULL;
-    struct kf_lua_keep *keep = kf_lua_keep(L, free);
-    CK_OBJECT_HANDLE *handles = NULL;
-    struct kf_error err = { 0 };
-    lua_Integer found = 0;
-    size_t count = 0;
-
-    if (!lua_isnoneornil(L, 2) && lua_istable(L, 2))
-        filter = kf_lua_check_attributes(L, 2, NULL);
-    if (kf_objects_find(session, filter, &handles, &count, &err))
-        return kf_lua_refuse(L, &err);
-    keep->held = handles;
-    lua_newtable(L);
-    for (size_t i = 0; i < count; i++) {
-        if (kf_lua_interrupted()) {
-            kf_fail(&err, KFR_INTERRUPTED, "", NULL, "interrupted while reading objects");
-            return kf_lua_refuse(L, &err);
-        }
-        if (push_found(L, 1, handles[i]))
-            lua_rawseti(L, -2, ++found);
-    }
-    return 1;
+    return kf_lua_find(L, 1, NULL, 2);
 }
 
 static int next_object(lua_State *L)
@@ -315,7 +322,7 @@ static int session_object(lua_State *L)
     struct kf_error err = { 0 };
 
     kf_lua_check_session(L, 1);
-    if (kf_lua_push_object(L, 1, handle))
+    if (kf_lua_push_object(L, 1, NULL, handle))
         return 1;
     kf_fail(&err, KFR_VANISHED, "", NULL, "there is no object with handle %lu", handle);
     return kf_lua_refuse(L, &err);
@@ -338,7 +345,7 @@ static int session_create(lua_State *L)
 
     if (kf_object_create(session, set, &handle, &err))
         return kf_lua_refuse(L, &err);
-    kf_lua_push_object(L, 1, handle);
+    kf_lua_push_object(L, 1, NULL, handle);
     return 1;
 }
 
@@ -371,7 +378,7 @@ static int session_generate(lua_State *L)
     set = kf_lua_check_attributes(L, 2, except);
     if (kf_object_generate(session, &mechanism.mechanism, set, &handle, &err))
         return kf_lua_refuse(L, &err);
-    kf_lua_push_object(L, 1, handle);
+    kf_lua_push_object(L, 1, NULL, handle);
     return 1;
 }
 
@@ -400,8 +407,8 @@ static int session_generate_pair(lua_State *L)
     if (kf_object_generate_pair(session, &mechanism.mechanism, public_set, private_set,
                                 &public_key, &private_key, &err))
         return kf_lua_refuse(L, &err);
-    kf_lua_push_object(L, 1, public_key);
-    kf_lua_push_object(L, 1, private_key);
+    kf_lua_push_object(L, 1, NULL, public_key);
+    kf_lua_push_object(L, 1, NULL, private_key);
     return 2;
 }
 
@@ -466,11 +473,14 @@ static int session_find_domain(lua_State *L)
 {
     struct kf_session *session = kf_lua_check_session(L, 1);
     const struct kf_engine *engine = kf_lua_check_engine(L, 2, "wrap");
-    struct kf_domain **box = kf_lua_new_domain_box(L);
+    struct kf_domain **found = kf_lua_new_domain_box(L);
+    struct box *box = lua_touserdata(L, 1);
     struct kf_error err = { 0 };
 
-    if (engine->find_domain(session, box, &err))
+    if (engine->find_domain(session, found, &err))
         return kf_lua_refuse(L, &err);
+    if (!box->own)
+        box->own = kf_domain_ref(*found);
     return 1;
 }
 

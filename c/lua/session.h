@@ -4,12 +4,17 @@
 #ifndef KF_LUA_SESSION_H
 #define KF_LUA_SESSION_H
 
+#include "clone/engine.h"
 #include "pkcs11/session.h"
 
 #include <lua.h>
 
 /* Raises when the value is no session or is closed. */
 struct kf_session *kf_lua_check_session(lua_State *L, int index);
+
+/* The objects of the session at session_index that match the table at filter_index (none or
+ * nil: all), read through `end` (NULL: by C_GetAttributeValue). [-0, +1|2, v] */
+int kf_lua_find(lua_State *L, int session_index, struct kf_end *end, int filter_index);
 
 /* The method module:session. [-0, +1|2, v] */
 int kf_lua_new_session(lua_State *L);

@@ -16,14 +16,23 @@ enum { NUMBER_BYTES = 8, FIRST_CAPACITY = 32 };
 
 /* ---- values ---- */
 
-/* What every empty value points at: most objects have many, none needs memory. */
+/* What every empty value points at, and every boolean: most objects have many of both,
+ * and none needs memory. Nobody writes through a value. */
 static unsigned char nothing[1];
+static unsigned char booleans[2] = { 0, 1 };
 
-static unsigned char *value_new(const struct kf_attributes *set, const void *bytes,
-                                size_t len)
+static bool is_shared(const unsigned char *value)
+{
+    return value == nothing || value == &booleans[0] || value == &booleans[1];
+}
+
+static unsigned char *value_new(const struct kf_attributes *set, enum kf_kind kind,
+                                const void *bytes, size_t len)
 {
     unsigned char *value = nothing;
 
+    if (kind == KF_BOOL && len == 1)
+        return &booleans[*(const unsigned char *)bytes != 0];
     if (len)
         value = set->secret ? kf_secret_alloc(len) : OPENSSL_malloc(len);
     if (value && len)
@@ -33,7 +42,7 @@ static unsigned char *value_new(const struct kf_attributes *set, const void *byt
 
 static void value_free(const struct kf_attributes *set, struct kf_attribute *attribute)
 {
-    if (attribute->value == nothing)
+    if (is_shared(attribute->value))
         return;
     if (set->secret)
         kf_secret_release(attribute->value, attribute->len);
@@ -200,7 +209,7 @@ bool kf_attributes_set(struct kf_attributes *set, uint64_t type, enum kf_kind ki
         return false;
     if (!replaces && !reserve(set, set->count + 1))
         return false;
-    new.value = value_new(set, value, len);
+    new.value = value_new(set, kind, value, len);
     if (!new.value)
         return false;
     if (kind == KF_MECHANISMS)
@@ -261,7 +270,8 @@ struct kf_attributes *kf_attributes_dup(const struct kf_attributes *set)
         goto failed;
     for (size_t i = 0; i < set->count; i++) {
         copy->at[i] = set->at[i];
-        copy->at[i].value = value_new(copy, set->at[i].value, set->at[i].len);
+        copy->at[i].value =
+            value_new(copy, set->at[i].kind, set->at[i].value, set->at[i].len);
         if (!copy->at[i].value)
             goto failed;
         copy->count = i + 1;

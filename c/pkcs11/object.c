@@ -244,6 +244,17 @@ static bool handles_room(struct handles *handles)
     return true;
 }
 
+/* A search that begins anew or stands still would go on for ever. */
+static bool is_repeated(const struct handles *handles, size_t got)
+{
+    const CK_OBJECT_HANDLE *new = handles->at + handles->count;
+
+    for (size_t i = 0; handles->count && i < got; i++)
+        if (new[i] == handles->at[0] || new[i] == new[-1])
+            return true;
+    return false;
+}
+
 static kf_rv collect(struct kf_session *session, struct handles *handles,
                      struct kf_error *err)
 {
@@ -266,9 +277,15 @@ static kf_rv collect(struct kf_session *session, struct handles *handles,
                 "for");
         if (got == 0)
             return 0;
+        if (is_repeated(handles, got))
+            return kf_fail(err, KFR_MODULE, "C_FindObjects",
+                           "its search does not end: report that to its maker",
+                           "the module names an object of token %s twice",
+                           kf_session_token(session)->label);
         handles->count += got;
         if (handles->count > HANDLES_MAX)
-            return kf_fail(err, KFR_LIMIT, "C_FindObjects", NULL,
+            return kf_fail(err, KFR_LIMIT, "C_FindObjects",
+                           "select a part of them by class or label",
                            "token %s says that it has more than %d objects",
                            kf_session_token(session)->label, HANDLES_MAX);
     }
@@ -307,6 +324,19 @@ done:
     free(handles.at);
     kf_template_free(template);
     return rv;
+}
+
+kf_rv kf_object_touch(struct kf_session *session, CK_OBJECT_HANDLE object,
+                      struct kf_error *err)
+{
+    kf_rv rv = still_open(session, "C_GetObjectSize", err);
+    CK_ULONG size;
+    CK_RV answer;
+
+    if (rv != 0)
+        return rv;
+    answer = CALL(session, C_GetObjectSize, object, &size);
+    return answer == CKR_OK ? 0 : object_failed(err, answer, "C_GetObjectSize", object);
 }
 
 /* ---- making and changing ---- */

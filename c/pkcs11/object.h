@@ -9,6 +9,11 @@
 #include "pkcs11/attribute.h"
 #include "pkcs11/session.h"
 
+/* The cheapest use of a handle that there is (C_GetObjectSize): KFR_VANISHED when it is
+ * gone. */
+kf_rv kf_object_touch(struct kf_session *session, CK_OBJECT_HANDLE object,
+                      struct kf_error *err);
+
 /* All handles that match filter (NULL: every object). The search is over before this
  * returns (enumerate, then act); one that fails midway is a failure, not a shorter
  * list. The caller frees *out with free(). */
