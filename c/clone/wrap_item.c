@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "clone/wrap_item.h"
 
+#include "clone/change.h"
 #include "clone/material.h"
 
 #include <openssl/crypto.h>
@@ -71,60 +72,37 @@ static bool fill_uses(struct kf_attributes *want, CK_OBJECT_CLASS object_class)
            set_default(want, CKA_EXTRACTABLE, false);
 }
 
-/* The ways in which nobody's policy makes a clone: PKCS#11 lets C_CopyObject change
- * these in the other direction only (v2.40, 5.7 and the footnotes of 4.8, 4.9). */
-static const struct {
-    uint64_t type;
-    bool from;
-} one_way[] = {
-    {CKA_SENSITIVE, true},
-    {CKA_EXTRACTABLE, false},
-    {CKA_WRAP_WITH_TRUSTED, true},
-};
-
-static kf_rv refuse_widening(const struct kf_attributes *open,
-                             const struct kf_attributes *changes, struct kf_error *err)
+static kf_rv overlay(struct kf_attributes *want, const struct kf_attributes *changes,
+                     struct kf_error *err)
 {
-    char text[64];
     size_t i;
 
-    for (i = 0; i < sizeof one_way / sizeof one_way[0]; i++) {
-        bool from = one_way[i].from;
+    for (i = 0; changes && i < changes->count; i++) {
+        const struct kf_attribute *new = &changes->at[i];
+        kf_rv rv = kf_change_check(kf_attributes_get(want, new->type), new, err);
 
-        if (kf_attributes_bool(open, one_way[i].type, !from) == from &&
-            kf_attributes_bool(changes, one_way[i].type, from) != from)
-            return kf_fail(err, KFR_REFUSED, NULL, "leave it as it is on the original",
-                           "a clone may not be less protected than its original: %s",
-                           kf_name_text(KF_CKA, one_way[i].type, text, sizeof text));
+        if (rv)
+            return rv;
+        if (!kf_attributes_set(want, new->type, new->kind, new->value, new->len))
+            return kf_fail(err, KFR_MEMORY, NULL, NULL, "no memory for attributes");
     }
     return KFR_OK;
-}
-
-static bool overlay(struct kf_attributes *want, const struct kf_attributes *changes)
-{
-    size_t i;
-
-    for (i = 0; changes && i < changes->count; i++)
-        if (!kf_attributes_set(want, changes->at[i].type, changes->at[i].kind,
-                               changes->at[i].value, changes->at[i].len))
-            return false;
-    return true;
 }
 
 kf_rv kf_wrap_item_fill(struct kf_wrap_item *item, const struct kf_sealed *sealed,
                         const struct kf_attributes *changes, struct kf_error *err)
 {
-    kf_rv rv = changes ? refuse_widening(sealed->open, changes, err) : KFR_OK;
+    kf_rv rv = KFR_MEMORY;
 
-    if (rv)
-        return rv;
-    rv = KFR_MEMORY;
     item->object_class = kf_attributes_ulong(sealed->open, CKA_CLASS, UINT64_MAX);
     item->body = sealed->body;
     item->want = kf_attributes_dup(sealed->open);
-    if (!item->want || !overlay(item->want, changes) ||
-        !fill_uses(item->want, item->object_class))
+    if (!item->want || !fill_uses(item->want, item->object_class))
         goto done;
+    rv = overlay(item->want, changes, err);
+    if (rv)
+        return rv;
+    rv = KFR_MEMORY;
     if (sealed->hidden) {
         item->hidden = kf_attributes_dup(sealed->hidden);
         if (!item->hidden)

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+#include "clone/change.h"
+
+#include <string.h>
+
+/* The value of a flag that takes a right away. */
+static const struct {
+    uint64_t type;
+    bool stricter;
+} FLAGS[] = {
+    { CKA_PRIVATE, true },         { CKA_SENSITIVE, true },
+    { CKA_ALWAYS_AUTHENTICATE, true }, { CKA_WRAP_WITH_TRUSTED, true },
+    { CKA_EXTRACTABLE, false },    { CKA_ENCRYPT, false },
+    { CKA_DECRYPT, false },        { CKA_SIGN, false },
+    { CKA_SIGN_RECOVER, false },   { CKA_VERIFY, false },
+    { CKA_VERIFY_RECOVER, false }, { CKA_WRAP, false },
+    { CKA_UNWRAP, false },         { CKA_DERIVE, false },
+    { CKA_TRUSTED, false },        { CKA_MODIFIABLE, false },
+    { CKA_COPYABLE, false },       { CKA_DESTROYABLE, false },
+    { CKA_LOCAL, false },          { CKA_ALWAYS_SENSITIVE, false },
+    { CKA_NEVER_EXTRACTABLE, false },
+};
+
+/* Free to be another: they name and describe, and give no right. */
+static const uint64_t FREE[] = {
+    CKA_LABEL,      CKA_ID,          CKA_APPLICATION, CKA_SUBJECT,
+    CKA_START_DATE, CKA_END_DATE,    CKA_URL,
+};
+
+/* None allowed means all allowed; else every mechanism must have been allowed
+ * before. */
+static bool is_narrower(const struct kf_attribute *old, const struct kf_attribute *new)
+{
+    for (size_t n = 0; old->len && n + 8 <= new->len; n += 8) {
+        bool found = false;
+
+        for (size_t o = 0; o + 8 <= old->len; o += 8)
+            found = found || memcmp(old->value + o, new->value + n, 8) == 0;
+        if (!found)
+            return false;
+    }
+    return !old->len || new->len;
+}
+
+static bool is_free(uint64_t type)
+{
+    for (size_t i = 0; i < sizeof FREE / sizeof *FREE; i++)
+        if (FREE[i] == type)
+            return true;
+    return false;
+}
+
+static bool takes_a_right(const struct kf_attribute *new)
+{
+    for (size_t i = 0; i < sizeof FLAGS / sizeof *FLAGS; i++)
+        if (FLAGS[i].type == new->type)
+            return new->len == 1 && new->value[0] == FLAGS[i].stricter;
+    return false;
+}
+
+static bool may_change(const struct kf_attribute *old, const struct kf_attribute *new)
+{
+    if (is_free(new->type) || takes_a_right(new))
+        return true;
+    if (!old)
+        return false;
+    return kf_attribute_equal(old, new) ||
+           (new->type == CKA_ALLOWED_MECHANISMS && is_narrower(old, new));
+}
+
+kf_rv kf_change_check(const struct kf_attribute *old, const struct kf_attribute *new,
+                      struct kf_error *err)
+{
+    bool fits = !old || old->kind == new->kind;
+    char name[40];
+
+    kf_name_text(KF_CKA, new->type, name, sizeof name);
+    if (fits && may_change(old, new))
+        return KFR_OK;
+    if (!old || !fits)
+        return kf_fail(err, KFR_ARGUMENT, "", "", "such an object has no %s%s", name,
+                       old ? " of that kind" : "");
+    return kf_fail(err, KFR_REFUSED, "",
+                   "a change may describe differently or take rights away",
+                   "%s of a clone may not be changed so", name);
+}
