@@ -7,6 +7,8 @@
 --   local done = s:backup { "-add" }      -- partition, tokenpar, serial given; secrets in env
 --   s:source():user_contents()            -- what a token holds, our domain keys left out
 --
+--   local s = scene.new("open")           -- ... and four keys that C_WrapKey takes, not in it
+--
 -- A scene is a copy of one made before: partitions cost a scrypt each.
 local build = require("support.build")
 local liar = require("support.liar")
@@ -103,6 +105,16 @@ local builders = {
     local self = M.new()
     local done = self:backup {}
     assert(done.status == 0, done.out .. done.err)
+    return self.home
+  end,
+  open = function()
+    local self = M.new("backed")
+    self:inside("payments", [[
+      for i = 1, 4 do
+        assert(session:create{ class = "secret_key", key_type = "generic_secret", sign = true,
+          label = "open " .. i, id = string.pack(">I2", i), verify = true, token = true,
+          value = ("%032d"):format(i), private = true, sensitive = true, extractable = true })
+      end]])
     return self.home
   end,
 }
