@@ -281,6 +281,42 @@ function Hsm:refresh(partition)
     end
 end
 
+-- A label that a token gives back as it was given.
+local function check_label(label)
+    if #label == 0 or #label > 32 or label:find("%c") or label:find(" $") then
+        return fail("KFR_ARGUMENT", "a label has 1 to 32 bytes, no control characters and "
+                    .. "no blank at its end", "choose another label")
+    end
+    return true
+end
+
+-- Looking whether there is such a partition and making it are one step, also when two
+-- programs do it at once; and a token that SoftHSM does not list just now (it does not when
+-- another program logs in at that moment) is there all the same.
+local function lock_label(hsm, label)
+    local ok, err = check_label(label)
+    if not ok or not hsm.conf then
+        return nil, err
+    end
+    local lock
+    lock, err = core.softhsm.lock_tokens(hsm.conf)
+    if not lock then
+        return nil, err
+    end
+    local has
+    has, err = core.softhsm.has_label(hsm.conf, label)
+    if has == false then
+        return lock
+    end
+    lock:close()
+    return nil, err or core.error{
+        code = "KFR_EXISTS",
+        what = ('a partition "%s" is on HSM "%s" now: another program has just made it, or was '
+                .. 'logging in to it'):format(label, hsm.name),
+        hint = "look at it with 'keyferry partition list', then run again",
+    }
+end
+
 --- Makes a partition: a new token, its Crypto Officer and its cloning domain. All or none.
 -- @tparam table options label, so_password, password (secrets; nil with a protected
 --   path), domain
@@ -291,6 +327,10 @@ function Hsm:create_partition(options)
     local module, err = self:module()
     if not module then
         return nil, err
+    end
+    local lock <close>, why = lock_label(self, options.label)
+    if why then
+        return nil, why
     end
     local slots
     slots, err = module:slots()
