@@ -344,7 +344,13 @@ function Hsm:create_partition(options)
         return nil, err
     end
     local ok
-    ok, err = module:init_token(slot.slot, options.so_password, options.label)
+    ok, err = module:check_new_pin(slot.slot, options.so_password, "security officer")
+    if ok then
+        ok, err = module:check_new_pin(slot.slot, options.password, "user")
+    end
+    if ok then
+        ok, err = module:init_token(slot.slot, options.so_password, options.label)
+    end
     if not ok then
         return nil, err
     end
