@@ -1,6 +1,8 @@
 # What the specs and the bench need besides the product. Included by the Makefile. Not
 # sanitized with it (SPEC_SANITIZE does that): other people's programs load liar.so, too.
-SPEC_TOOLS := $(addprefix $(B)/spec/,liar.so not_pkcs11.so softhsm_dump fill loop)
+SPEC_FUZZ  := $(addprefix $(B)/spec/fuzz_,sealed attributes material softhsm_store)
+SPEC_CORE  := $(B)/spec/sealed $(B)/spec/core_check $(SPEC_FUZZ)
+SPEC_TOOLS := $(addprefix $(B)/spec/,liar.so not_pkcs11.so softhsm_dump fill loop) $(SPEC_CORE)
 SPEC_CC     = $(CC) $(CPPFLAGS) $(FLOOR_pkcs11) $(WARN) $(CFLAGS) $(HARDEN) $(SPEC_SANITIZE)
 SPEC_LINK   = $(LDFLAGS) $(call PKG,--libs,libcrypto) -ldl
 
@@ -16,6 +18,13 @@ $(B)/spec/not_pkcs11.so: $(B)/spec/support/not_pkcs11.o
 $(B)/spec/softhsm_dump: $(B)/spec/support/softhsm_dump.o
 $(B)/spec/fill: $(addprefix $(B)/spec/,bench/fill.o bench/token.o support/image.o)
 $(B)/spec/loop: $(addprefix $(B)/spec/,bench/loop.o bench/token.o support/image.o)
+
+# These have the core inside, and are sanitized with it.
+$(B)/spec/sealed: $(B)/spec/fixtures/sealed.o
+$(B)/spec/core_check: $(B)/spec/clone/core_check.o
+$(SPEC_FUZZ): $(B)/spec/fuzz_%: $(B)/spec/fuzz/%.o $(B)/spec/fuzz/replay.o
+$(SPEC_CORE): $(CORE)
+	$(CC) $(SANITIZE) $(SPEC_SANITIZE) -o $@ $^ $(LDFLAGS) $(LIBS)
 
 $(B)/spec/%.so:
 	$(CC) -shared $(SPEC_SANITIZE) -o $@ $^ $(SPEC_LINK)
