@@ -214,31 +214,29 @@ end
 -- The plug is pulled after N calls: whatever was said to be cloned is there and true, the
 -- source is untouched, and a replacement is all or nothing.
 function TestSession.test_a_device_that_goes_away_in_the_middle()
-  for _, name in ipairs { "prod", "vault" } do
-    for _, mode in ipairs { "-add", "-replace" } do
-      for _, engine in ipairs { "softhsm", "wrap" } do
-        local s = scene.new("open")
-        local before = s:snapshot()
-        local hsm, globals = s:lying(name, "call-log %LOG%")
-        lu.assertEquals(s:backup { mode, "-force", "-plan", "-engine", engine, "-match", "open*",
-          globals = globals }.status, 0)
-        local calls = #hsm:calls()
-        for _, after in ipairs { calls - 20, calls + 10 } do
-          local done = backup(s, name, ("* after %d CKR_DEVICE_REMOVED"):format(after), { mode,
-            "-force", "-engine", engine, "-match", "open*", timeout = 30 })
-          local where = ("%s %s %s after %d: %s"):format(name, mode, engine, after, words(done))
-          lu.assertTrue(done.status ~= nil and done.status < 8, where)
-          lu.assertEquals(changes(s, before, "prod"), {}, where)
-          local there = assert_true_keys(s:target())
-          if done.status ~= 0 and mode == "-replace" then
-            lu.assertEquals(changes(s, before), {}, where)
-          elseif done.status ~= 0 then
-            lu.assertTrue(there >= scene.counts(done.out).cloned, where)
-          else
-            lu.assertEquals(there, 4, where)
-            break
-          end
-        end
+  for _, case in ipairs { { "prod", "-add", "wrap" }, { "prod", "-replace", "softhsm" },
+    { "vault", "-add", "wrap" }, { "vault", "-replace", "wrap" } } do
+    local name, mode, engine = table.unpack(case)
+    local s = scene.new("open")
+    local before = s:snapshot()
+    local hsm, globals = s:lying(name, "call-log %LOG%")
+    lu.assertEquals(s:backup { mode, "-force", "-plan", "-engine", engine, "-match", "open*",
+      globals = globals }.status, 0)
+    local calls = #hsm:calls()
+    for _, after in ipairs { calls - 20, calls + 10 } do
+      local done = backup(s, name, ("* after %d CKR_DEVICE_REMOVED"):format(after), { mode,
+        "-force", "-engine", engine, "-match", "open*", timeout = 30 })
+      local where = ("%s %s %s after %d: %s"):format(name, mode, engine, after, words(done))
+      lu.assertTrue(done.status ~= nil and done.status < 8, where)
+      lu.assertEquals(changes(s, before, "prod"), {}, where)
+      local there = assert_true_keys(s:target())
+      if done.status ~= 0 and mode == "-replace" then
+        lu.assertEquals(changes(s, before), {}, where)
+      elseif done.status ~= 0 then
+        lu.assertTrue(there >= scene.counts(done.out).cloned, where)
+      else
+        lu.assertEquals(there, 4, where)
+        break
       end
     end
   end
