@@ -210,12 +210,13 @@ function TestReplace.test_with_onerror_stop_it_leaves_the_old_backup_whole_too()
   lu.assertEquals(s:changes(before), {})
 end
 
-function TestReplace.test_an_empty_selection_replaces_by_nothing_and_says_so()
+function TestReplace.test_an_empty_selection_replaces_nothing_and_says_so()
   local s = scene.new("backed")
+  local before = s:snapshot()
   local done = s:backup { "-replace", "-force", "-match", "nothing like it" }
-  lu.assertEquals(done.status, 0, done.err)
-  lu.assertStrContains(done.out, "7 removed")
-  lu.assertEquals(scene.labels(s:target()), {})
+  lu.assertEquals(done.status, 5, done.err)
+  lu.assertStrContains(done.out, "nothing is selected")
+  lu.assertEquals(s:changes(before), {})
 end
 
 local TestNeither = {}
