@@ -15,6 +15,7 @@
 #include "clone/softhsm_index.h"
 #include "clone/softhsm_plan.h"
 #include "clone/softhsm_vault.h"
+#include "clone/template.h"
 
 #include <openssl/crypto.h>
 #include <stdio.h>
@@ -347,6 +348,9 @@ static struct kf_attributes *known_of(const struct kf_attributes *object,
         else
             good = kf_attributes_set(known, rows[i].type, rows[i].kind, "", 0);
     }
+    for (size_t i = 0; good && i < known->count; i++)
+        if (known->at[i].kind == KF_TEMPLATE)
+            kf_template_to_portable(known->at[i].value, known->at[i].len);
     if (!good)
         kf_attributes_free(known);
     return good ? known : NULL;

@@ -3,6 +3,7 @@
 
 #include "clone/change.h"
 #include "clone/material.h"
+#include "clone/template.h"
 
 #include <openssl/evp.h>
 #include <openssl/sha.h>
@@ -14,6 +15,8 @@ void kf_plan_clear(struct kf_plan *plan)
 {
     kf_attributes_free(plan->material);
     kf_writer_clear(&plan->point);
+    for (size_t i = 0; i < KF_PLAN_TEMPLATES; i++)
+        kf_writer_clear(&plan->templates[i]);
     plan->material = NULL;
     plan->set = (struct kf_attributes){ 0 };
 }
@@ -305,6 +308,24 @@ static kf_rv fill_computed(struct kf_plan *plan, struct kf_softhsm_kind kind,
     return fill_point(plan, err);
 }
 
+static kf_rv own_template(struct kf_plan *plan, struct kf_attribute *template,
+                          struct kf_error *err)
+{
+    struct kf_writer *own;
+
+    if (template->kind != KF_TEMPLATE || !template->len)
+        return KFR_OK;
+    if (plan->template_count == KF_PLAN_TEMPLATES)
+        return too_many(err);
+    own = &plan->templates[plan->template_count++];
+    kf_write_bytes(own, template->value, template->len);
+    if (own->bad)
+        return kf_fail(err, KFR_MEMORY, "", "", "no memory for a template");
+    kf_template_to_softhsm(own->data, own->len);
+    template->value = own->data;
+    return KFR_OK;
+}
+
 static kf_rv make_anew(struct kf_plan *plan, const struct kf_sealed *sealed,
                        struct kf_softhsm_kind kind, const struct kf_softhsm_row *rows,
                        size_t count, const struct kf_domain *domain,
@@ -322,7 +343,9 @@ static kf_rv make_anew(struct kf_plan *plan, const struct kf_sealed *sealed,
         }
         usual = *at;
         usual.form = KF_FORM_USUAL;
-        rv = put(plan, &usual) ? KFR_OK : too_many(err);
+        rv = own_template(plan, &usual, err);
+        if (!rv && !put(plan, &usual))
+            rv = too_many(err);
     }
     if (!rv)
         rv = fill_computed(plan, kind, err);
@@ -385,6 +408,8 @@ kf_rv kf_plan_make(struct kf_plan *plan, const struct kf_sealed *sealed,
     plan->material = NULL;
     plan->made_count = 0;
     plan->point = (struct kf_writer){ 0 };
+    memset(plan->templates, 0, sizeof plan->templates);
+    plan->template_count = 0;
     if (kf_domain_is_key(sealed->open, NULL))
         return kf_fail(err, rv, "", "",
                        "it is a key of a cloning domain: never cloned");

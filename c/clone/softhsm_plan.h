@@ -15,6 +15,8 @@
 #include "clone/softhsm_class.h"
 #include "pkcs11/attribute.h"
 
+enum { KF_PLAN_TEMPLATES = 3 }; /* for wrapping, unwrapping, deriving */
+
 struct kf_plan {
     struct kf_attribute at[KF_SEALED_ATTRIBUTES_MAX];
     struct kf_attributes set; /* set.at is at; values are the sealed object's, or: */
@@ -22,6 +24,8 @@ struct kf_plan {
     unsigned char made[KF_ROWS_MAX][8];
     size_t made_count;
     struct kf_writer point; /* an EC point in its OCTET STRING */
+    struct kf_writer templates[KF_PLAN_TEMPLATES]; /* as SoftHSM would have them */
+    size_t template_count;
 };
 
 /* KFR_NOT_CLONABLE, KFR_REFUSED (a change that gives more), KFR_DAMAGED. Sealed object

@@ -3,6 +3,7 @@
 
 #include "clone/change.h"
 #include "clone/material.h"
+#include "clone/template.h"
 
 #include <openssl/crypto.h>
 #include <string.h>
@@ -99,6 +100,9 @@ kf_rv kf_wrap_item_fill(struct kf_wrap_item *item, const struct kf_sealed *seale
     item->want = kf_attributes_dup(sealed->open);
     if (!item->want || !fill_uses(item->want, item->object_class))
         goto done;
+    for (size_t i = 0; i < item->want->count; i++)
+        if (item->want->at[i].kind == KF_TEMPLATE)
+            kf_template_to_portable(item->want->at[i].value, item->want->at[i].len);
     rv = overlay(item->want, changes, err);
     if (rv)
         return rv;

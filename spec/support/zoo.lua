@@ -208,7 +208,8 @@ local function stock_rest(session)
     allowed_mechanisms = { "sha512_hmac", "sha256_hmac" } })
   generate(session, "templates", "aes_key_gen", { value_len = 32,
     wrap_template = { class = "secret_key", extractable = true, label = "only these" },
-    unwrap_template = { sensitive = true, extractable = false, key_type = "aes" } })
+    unwrap_template = { sensitive = true, extractable = false, key_type = "aes",
+      allowed_mechanisms = { "aes_cbc", "aes_ecb" } } })
   M.secret(session, "fixed", { value = bytes(32, 75), modifiable = false, copyable = false })
   for _, private in ipairs { true, false } do
     local name = private and "private" or "public"
