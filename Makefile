@@ -37,7 +37,7 @@ DOOR := $(patsubst c/%.c,$(B)/c/%.o,$(wildcard c/lua/*.c))
 MAIN := $(B)/c/main.o
 
 .DEFAULT_GOAL := all
-.PHONY: all deps core core.so demo test check lint sanitize memcheck bench clean help \
+.PHONY: all deps deps-test deps-demo core core.so demo test check lint sanitize memcheck bench clean help \
         install install-lua uninstall
 
 all: $(B)/keyferry $(B)/lua/keyferry/core.so ## the program and the Lua module
@@ -61,41 +61,47 @@ $(B)/lua/keyferry/core.so: $(DOOR) $(CORE)
 
 # ---- What has to be there first
 
-DEBS := gcc make pkg-config libssl-dev liblua5.4-dev lua5.4 libp11-kit-dev libedit-dev \
-        softhsm2 lua-cjson openssl
-DEBS += lua-unit opensc expect tmux procps binutils
-DEBS += clang clang-tidy cppcheck valgrind lua-check shellcheck
+DEBS_DEMO := gcc make pkg-config libssl-dev liblua5.4-dev lua5.4 libp11-kit-dev \
+             libedit-dev softhsm2 lua-cjson openssl opensc expect
+DEBS_TEST := $(DEBS_DEMO) lua-unit tmux procps binutils valgrind
+DEBS      := $(DEBS_TEST) clang clang-tidy cppcheck lua-check shellcheck
 
-# Installs what is missing and says nothing when all is there. DEPS=no: I see to it myself.
+# DEPS=no: I see to it myself.
 DEPS ?= yes
 
+deps: DEBS_WANTED = $(DEBS)
+deps-test: DEBS_WANTED = $(DEBS_TEST)
+deps-demo: DEBS_WANTED = $(DEBS_DEMO)
+
 deps: ## install the packages needed (Debian's names; apt-get)
+# Installs what is missing and says nothing when all is there.
+deps deps-test deps-demo:
 	@[ '$(DEPS)' = yes ] || exit 0; \
 	command -v apt-get >/dev/null || { \
 	  echo 'make deps knows apt-get only. Needed, by the names Debian has for them:' >&2; \
-	  echo '  $(DEBS)' >&2; \
+	  echo '  $(DEBS_WANTED)' >&2; \
 	  echo 'Once they are there: make DEPS=no demo (or test, or check)' >&2; exit 1; }; \
-	missing=; for deb in $(DEBS); do \
+	missing=; for deb in $(DEBS_WANTED); do \
 	  [ "$$(dpkg-query -W -f '$${db:Status-Status}' "$$deb" 2>/dev/null)" = installed ] || \
 	    missing="$$missing $$deb"; done; \
 	[ -n "$$missing" ] || exit 0; \
 	root=; [ "$$(id -u)" = 0 ] || root=sudo; \
 	echo "installing:$$missing"; \
-	$$root apt-get update -q && DEBIAN_FRONTEND=noninteractive \
-	  $$root apt-get install -q -y --no-install-recommends $$missing </dev/null
+	$$root apt-get update -q && $$root env DEBIAN_FRONTEND=noninteractive \
+	  apt-get install -q -y --no-install-recommends $$missing </dev/null
 
 # ---- Seeing it work
 
 # A sub-make each, since nothing can be compiled before deps are there.
-demo: deps ## back a partition up and prove the backup, before your eyes
+demo: deps-demo ## back a partition up and prove the backup, before your eyes
 	@$(MAKE) -s --no-print-directory all
 	@KEYFERRY_BUILD=$(B) $(LUA) spec/demo/run.lua
 
-test: deps ## run the specs; the last line is "N passed, N failed"
+test: deps-test ## run the specs; the last line is "N passed, N failed"
 	@$(MAKE) --no-print-directory all spec-tools
 	@KEYFERRY_BUILD=$(B) $(LUA) spec/run.lua $(SPECS)
 
-bench: deps ## measure it against plain PKCS#11 programs
+bench: deps-test ## measure it against plain PKCS#11 programs
 	@$(MAKE) --no-print-directory all spec-tools
 	@KEYFERRY_BUILD=$(B) $(LUA) spec/bench/run.lua
 
@@ -138,7 +144,7 @@ ASAN     = $(B)/asan
 ASAN_ENV = ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 \
            UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 
-sanitize: deps ## all specs again, under AddressSanitizer and UBSan
+sanitize: deps-test ## all specs again, under AddressSanitizer and UBSan
 	@$(MAKE) --no-print-directory B=$(ASAN) FORTIFY= CFLAGS='-O1 -g -fno-omit-frame-pointer' \
 	  SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=all' \
 	  SANITIZE_LIBS='-Wl,--no-as-needed -lstdc++' \
@@ -154,7 +160,7 @@ $(B)/lua5.4: Makefile
 	  "$$($(CC) -print-file-name=libasan.so):libstdc++.so.6" '$(abspath $@)' "$$lua" >$@
 	@chmod +x $@
 
-memcheck: deps ## a whole backup under valgrind
+memcheck: deps-test ## a whole backup under valgrind
 	@$(MAKE) --no-print-directory all
 	@KEYFERRY_BUILD=$(B) $(LUA) spec/demo/memcheck.lua
 

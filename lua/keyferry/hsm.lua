@@ -328,7 +328,7 @@ function Hsm:create_partition(options)
     if not module then
         return nil, err
     end
-    local lock <close>, why = lock_label(self, options.label)
+    local lock <close>, why = lock_label(self, options.label) -- luacheck: ignore lock
     if why then
         return nil, why
     end

@@ -70,7 +70,8 @@ function TestMain.test_compiled_chunks_are_no_modules()
 end
 
 function TestMain.test_a_failing_shell_is_status_8()
-  for _, body in ipairs { "error('boom')", "error(core.error{ code = 'KFR_REFUSED', what = 'boom' })",
+  for _, body in ipairs { "error('boom')",
+    "error(core.error{ code = 'KFR_REFUSED', what = 'boom' })",
     "return 'boom'", "return nil --boom" } do
     local done = run(body)
     lu.assertEquals(done.status, 8, body)

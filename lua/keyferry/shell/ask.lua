@@ -107,7 +107,8 @@ end
 function M.secret(what, options, out)
     local secret, err
     if what.option and options[what.option] then
-        local unused <close> = what.env and core.secret_from_env(what.env) -- wiped there
+        -- Wiped in the environment, too.
+        local _ <close> = what.env and core.secret_from_env(what.env)
         return options[what.option]
     end
     if what.env then
