@@ -439,13 +439,16 @@ static const struct sealer *sealer_of(const struct kf_attributes *known)
 
 /* What the token has and would not give (private dates on SoftHSM). */
 static kf_rv note_unread(struct wrap_end *end, CK_OBJECT_HANDLE object,
-                         char lost[KF_LOST_MAX], struct kf_error *err)
+                         const struct kf_attributes *known, char lost[KF_LOST_MAX],
+                         struct kf_error *err)
 {
     struct kf_attributes *now = NULL;
     uint64_t unread[KF_ROWS_MAX];
     size_t count = 0, i;
     kf_rv rv;
 
+    if (kf_object_has_all(end->format.session, known))
+        return KFR_OK;
     rv = kf_object_read(end->format.session, object, &now, unread, &count, err);
     for (i = 0; !rv && i < count; i++)
         kf_wrap_lose(lost, unread[i]);
@@ -472,7 +475,7 @@ static kf_rv seal(void *state, CK_OBJECT_HANDLE object,
                                     text, sizeof text));
     snprintf(sealed.source_serial, sizeof sealed.source_serial, "%s",
              kf_session_token(end->format.session)->serial);
-    rv = note_unread(end, object, lost, err);
+    rv = note_unread(end, object, known, lost, err);
     if (rv)
         goto done;
     sealed.open = kf_attributes_dup(known);

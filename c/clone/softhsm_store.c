@@ -242,8 +242,9 @@ done:
 }
 
 /* SoftHSM empties and rewrites a file in place, and unlocks it before it writes: what
- * does not parse, or was written this very moment, is looked at again. */
-static kf_rv load(int folder, const char *name, struct kf_secret *into,
+ * does not parse is looked at again, and so is what was written this very moment unless
+ * it is as good as an older one (`fresh`). */
+static kf_rv load(int folder, const char *name, bool fresh, struct kf_secret *into,
                   struct kf_attribute *at, size_t *count, struct kf_store_mark *mark,
                   struct kf_error *err)
 {
@@ -263,7 +264,7 @@ static kf_rv load(int folder, const char *name, struct kf_secret *into,
         before = now;
         if (!rv)
             rv = kf_store_records(into->data, into->len, at, count, err);
-        if (!rv && (same || age_ms(&st.st_mtim) >= SETTLE_MS))
+        if (!rv && (fresh || same || age_ms(&st.st_mtim) >= SETTLE_MS))
             break;
         if (rv && rv != KFR_STORE)
             return rv;
@@ -283,7 +284,7 @@ kf_rv kf_store_load(struct kf_store *store, const char *name, struct kf_secret *
                     struct kf_attribute at[KF_STORE_RECORDS_MAX], size_t *count,
                     struct kf_store_mark *mark, struct kf_error *err)
 {
-    return load(store->folder, name, into, at, count, mark, err);
+    return load(store->folder, name, false, into, at, count, mark, err);
 }
 
 kf_rv kf_store_read(struct kf_store *store, const char *name,
@@ -297,7 +298,7 @@ kf_rv kf_store_read(struct kf_store *store, const char *name,
 
     if (!bytes || !set)
         goto memory;
-    rv = load(store->folder, name, bytes, at, &count, NULL, err);
+    rv = load(store->folder, name, false, bytes, at, &count, NULL, err);
     if (rv)
         goto done;
     for (size_t i = 0; i < count; i++)
@@ -331,7 +332,7 @@ static kf_rv token_record(int folder, uint64_t type, struct kf_secret **out,
 {
     kf_rv rv = KFR_MEMORY;
     struct kf_attribute at[KF_STORE_RECORDS_MAX];
-    const struct kf_attribute *record;
+    const struct kf_attribute *record = NULL;
     size_t count = 0;
     struct kf_secret *bytes = kf_secret_new(0);
 
@@ -339,10 +340,14 @@ static kf_rv token_record(int folder, uint64_t type, struct kf_secret **out,
         kf_fail(err, rv, "", "", "no memory for %s", TOKEN_FILE);
         goto done;
     }
-    rv = load(folder, TOKEN_FILE, bytes, at, &count, NULL, err);
-    if (rv)
-        goto done;
-    record = find(at, count, type, KF_BYTES);
+    /* Every C_Login writes this file anew, in one piece: what is in it is good. What is
+     * not may be about to come. */
+    for (int look = 0; !record && look < 2; look++) {
+        rv = load(folder, TOKEN_FILE, look == 0, bytes, at, &count, NULL, err);
+        if (rv)
+            goto done;
+        record = find(at, count, type, KF_BYTES);
+    }
     if (record) {
         *out = kf_secret_from(record->value, record->len);
         if (!*out)

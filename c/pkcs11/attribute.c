@@ -624,7 +624,8 @@ static size_t add_part(struct kf_row *rows, size_t count, const struct kf_row *p
     return count;
 }
 
-size_t kf_rows(uint64_t object_class, uint64_t key_type, struct kf_row *rows)
+static size_t compose_rows(uint64_t object_class, uint64_t key_type,
+                           struct kf_row *rows)
 {
     size_t count = add_part(rows, 0, PART(COMMON));
     bool named = false;
@@ -642,6 +643,34 @@ size_t kf_rows(uint64_t object_class, uint64_t key_type, struct kf_row *rows)
         }
     }
     return count;
+}
+
+enum { KEPT = 8 };
+
+/* Composing takes longer than copying, and most objects of a token are of few kinds:
+ * those that came last are kept. */
+size_t kf_rows(uint64_t object_class, uint64_t key_type, struct kf_row *rows)
+{
+    static _Thread_local struct composed {
+        uint64_t object_class, key_type;
+        size_t count; /* 0: nothing is kept here */
+        struct kf_row rows[KF_ROWS_MAX];
+    } all[KEPT];
+    static _Thread_local size_t next;
+    struct composed *one = NULL;
+
+    for (size_t i = 0; i < KEPT && !one; i++)
+        if (all[i].count && all[i].object_class == object_class &&
+            all[i].key_type == key_type)
+            one = &all[i];
+    if (!one) {
+        one = &all[next++ % KEPT];
+        one->object_class = object_class;
+        one->key_type = key_type;
+        one->count = compose_rows(object_class, key_type, one->rows);
+    }
+    memcpy(rows, one->rows, one->count * sizeof *rows);
+    return one->count;
 }
 
 bool kf_attribute_is_secret(uint64_t object_class, uint64_t type)

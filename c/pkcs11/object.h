@@ -30,6 +30,10 @@ kf_rv kf_object_read(struct kf_session *session, CK_OBJECT_HANDLE object,
                      struct kf_attributes **out, uint64_t *unread, size_t *unread_count,
                      struct kf_error *err);
 
+/* Whether `known`, which was read in that session, has everything of the object's rows
+ * that the token has: then nothing was left unread. False when that cannot be told. */
+bool kf_object_has_all(struct kf_session *session, const struct kf_attributes *known);
+
 /* The rest: key material where the token gives it (SENSITIVE false), the value of a
  * private data object; a secret set, empty for what has neither. All or nothing.
  * CKR_ATTRIBUTE_SENSITIVE when the token does not give it. */

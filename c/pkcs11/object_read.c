@@ -517,19 +517,21 @@ static bool can_be_remembered(const struct reading *reading, uint64_t type)
     return false;
 }
 
-static bool is_absent(const struct reading *reading, uint64_t type)
+static bool is_noted(const struct memo *memo, uint64_t object_class, uint64_t key_type,
+                     uint64_t type)
 {
-    const struct memo *memo = reading->memo;
-
-    if (!can_be_remembered(reading, type))
-        return false;
-
     for (size_t i = 0; i < memo->absent_count; i++)
         if (memo->absent[i].type == type &&
-            memo->absent[i].object_class == reading->object_class &&
-            memo->absent[i].key_type == reading->key_type)
+            memo->absent[i].object_class == object_class &&
+            memo->absent[i].key_type == key_type)
             return true;
     return false;
+}
+
+static bool is_absent(const struct reading *reading, uint64_t type)
+{
+    return can_be_remembered(reading, type) &&
+           is_noted(reading->memo, reading->object_class, reading->key_type, type);
 }
 
 static void note_absent(struct reading *reading, uint64_t type)
@@ -584,6 +586,29 @@ static bool is_hidden(const struct reading *reading, const struct kf_row *row)
         return row->type == CKA_VALUE && reading->is_private;
     return (row->roles & KF_ROLE_KEY) ||
            kf_attribute_is_secret(reading->object_class, row->type);
+}
+
+bool kf_object_has_all(struct kf_session *session, const struct kf_attributes *known)
+{
+    const struct memo *memo = kf_session_memo(session);
+    struct reading like = {
+        .object_class = kf_attributes_ulong(known, CKA_CLASS, NO_TYPE),
+        .key_type = kf_attributes_ulong(known, CKA_KEY_TYPE, NO_TYPE),
+        .is_private = kf_attributes_bool(known, CKA_PRIVATE, true),
+    };
+    struct kf_row rows[KF_ROWS_MAX];
+    size_t count;
+
+    if (!memo)
+        return false;
+    if (like.object_class == CKO_CERTIFICATE)
+        like.key_type = kf_attributes_ulong(known, CKA_CERTIFICATE_TYPE, NO_TYPE);
+    count = kf_rows(like.object_class, like.key_type, rows);
+    for (size_t i = 0; i < count; i++)
+        if (!is_hidden(&like, &rows[i]) && !kf_attributes_get(known, rows[i].type) &&
+            !is_noted(memo, like.object_class, like.key_type, rows[i].type))
+            return false;
+    return true;
 }
 
 static kf_rv read_row(struct reading *reading, const struct kf_row *row)
