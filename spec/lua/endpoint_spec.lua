@@ -181,7 +181,7 @@ TestEndpoint.test_an_object_that_is_gone_cannot_be_sealed = each_engine(function
   assert(from.objects.b:destroy())
   local sealed, err = from.endpoint:seal(from.objects.b)
   lu.assertNil(sealed)
-  lu.assertTrue(err.code == "KFR_VANISHED" or err.code == "CKR_OBJECT_HANDLE_INVALID",
+  lu.assertTrue(err.code == "KFR_VANISHED" or err.code:find("_HANDLE_INVALID$") ~= nil,
     tostring(err))
   lu.assertNotNil((from.endpoint:seal(from.objects.a)))
 end)
