@@ -351,6 +351,7 @@ end
 -- Damaged while the program runs: nothing can keep SoftHSM from ending it, but it is said, and
 -- not with the status that SoftHSM has chosen.
 function TestStore.test_a_module_that_ends_the_program_is_named()
+  lu.skipIf(os.getenv("ASAN_OPTIONS"), "AddressSanitizer's new aborts where new would throw")
   local s = scene.new()
   local done = s:run { "-e", ([[
     local partition = assert(keyferry.partition("payments"))
