@@ -210,11 +210,12 @@ function TestMany.test_opened_and_closed_forty_times_leaves_no_descriptor()
   local hsm = fresh()
   local function descriptors() return #shell.lines("ls /proc/$PPID/fd") end
   for _ = 1, 3 do zoo.module(hsm):close() end
+  collectgarbage() -- what other tests left: finalizers in the first round, the rest after
   collectgarbage()
   local before = descriptors()
   for _ = 1, 40 do zoo.module(hsm):close() end
-  collectgarbage()
-  lu.assertEquals(descriptors(), before)
+  local after = descriptors()
+  lu.assertTrue(after <= before, ("%d descriptors, %d before"):format(after, before))
 end
 
 function TestMany.test_closed_twice_and_used_after()
