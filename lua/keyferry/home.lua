@@ -50,8 +50,16 @@ local function is_plain(value)
     return type(value) == "string" and value ~= "" and not value:find("%c")
 end
 
+-- A folder that holds a soft HSM and says that it lies elsewhere was copied or moved with its
+-- home: what it names is another's store, or none.
+local function was_moved(folder, path)
+    return core.file.exists(folder .. "/softhsm2.conf")
+        and core.file.realpath(path) ~= core.file.realpath(folder)
+end
+
 local function read_entry(home, name)
-    local file = home .. "/hsms/" .. name .. "/hsm.json"
+    local folder = home .. "/hsms/" .. name
+    local file = folder .. "/hsm.json"
     local ok, err = trusted(file)
     if not ok then
         return nil, err
@@ -66,6 +74,10 @@ local function read_entry(home, name)
         or entry.path:sub(1, 1) ~= "/" then
         return fail("KFR_STORE", file .. " is not the description of a soft HSM",
                     "restore the file, or remove the folder")
+    elseif was_moved(folder, entry.path) then
+        return fail("KFR_STORE", ("%s says that the soft HSM lies in %s: it was copied or moved")
+                    :format(file, entry.path),
+                    "name the new place in that file and in the softhsm2.conf beside it")
     end
     return { name = name, serial = entry.serial, path = entry.path }
 end

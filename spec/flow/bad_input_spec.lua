@@ -298,6 +298,17 @@ function TestHome.test_a_description_that_is_none()
   end
 end
 
+-- Its files name the first home: a backup would go into that one's store.
+function TestHome.test_a_copied_home_does_not_work_on_the_first_one()
+  local s = scene.new()
+  local copy = tmp.dir("copy") .. "/home"
+  process.must { "cp", "-a", s.home, copy }
+  local before = s:snapshot()
+  local done = setmetatable({ home = copy }, { __index = s }):backup {}
+  assert_clear(done, 7, { copy .. "/hsms/", s.home .. "/hsms/" })
+  lu.assertEquals(s:changes(before), {})
+end
+
 local TestScripts = {}
 
 function TestScripts.test_a_script_that_others_may_write_is_not_run()
