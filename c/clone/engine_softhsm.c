@@ -33,6 +33,11 @@ struct staged {
     CK_OBJECT_HANDLE handle; /* 0: not seen in the token yet */
 };
 
+struct handles {
+    CK_OBJECT_HANDLE *at;
+    size_t count;
+};
+
 /* The kinds of objects of which one was read both ways, and whether that agreed. */
 struct proved {
     struct kf_softhsm_kind kinds[PROVED_MAX];
@@ -55,6 +60,7 @@ struct softhsm_end {
     struct kf_writer file;           /* an object file being made */
     struct proved read;              /* by end_read */
     struct proved written;           /* by a commit */
+    struct handles there;            /* at the last commit, ascending; none: not yet */
 };
 
 static kf_rv no_memory(struct kf_error *err)
@@ -235,6 +241,7 @@ static void end_close(void *state)
     if (!end)
         return;
     forget_staged(end);
+    free(end->there.at);
     kf_batch_free(end->batch);
     kf_index_free(end->index);
     kf_vault_free(end->vault);
@@ -564,11 +571,6 @@ static kf_rv end_stage(void *state, const struct kf_sealed *sealed,
 
 /* ---------------------------------------- commit */
 
-struct handles {
-    CK_OBJECT_HANDLE *at;
-    size_t count;
-};
-
 static int by_handle(const void *a, const void *b)
 {
     CK_OBJECT_HANDLE left = *(const CK_OBJECT_HANDLE *)a;
@@ -742,10 +744,11 @@ static void pause_a_moment(void)
     nanosleep(&pause, NULL);
 }
 
-/* All that are new since `before`. A bump can be undone by another program (hazards H1,
- * H2), so it is made again while something is missing. */
+/* All that are new since the last commit of this end, or its first: SoftHSM gives no
+ * handle twice, so what was there then is none of them. A bump can be undone by another
+ * program (hazards H1, H2), so it is made again while something is missing. */
 static kf_rv find_planted(struct softhsm_end *end, const struct orders *orders,
-                          const struct handles *before, struct kf_error *err)
+                          struct kf_error *err)
 {
     size_t missing = end->count;
     kf_rv rv = KFR_OK;
@@ -759,9 +762,14 @@ static kf_rv find_planted(struct softhsm_end *end, const struct orders *orders,
         }
         rv = find_all(end, &now, err);
         for (size_t i = 0; !rv && missing && i < now.count; i++)
-            if (!has_handle(before, now.at[i]))
+            if (!has_handle(&end->there, now.at[i]))
                 rv = recognise(end, orders, now.at[i], &missing, err);
-        free(now.at);
+        if (rv || missing) {
+            free(now.at);
+            continue;
+        }
+        free(end->there.at);
+        end->there = now;
     }
     return rv;
 }
@@ -778,8 +786,7 @@ static struct staged **in_order(struct softhsm_end *end,
     return all;
 }
 
-static kf_rv find_and_check(struct softhsm_end *end, const struct handles *before,
-                            struct kf_error *err)
+static kf_rv find_and_check(struct softhsm_end *end, struct kf_error *err)
 {
     struct orders orders = { .by_name = in_order(end, by_name),
                              .by_view = in_order(end, by_view),
@@ -787,7 +794,7 @@ static kf_rv find_and_check(struct softhsm_end *end, const struct handles *befor
     kf_rv rv = orders.by_name && orders.by_view ? KFR_OK : no_memory(err);
 
     if (!rv)
-        rv = find_planted(end, &orders, before, err);
+        rv = find_planted(end, &orders, err);
     free(orders.by_name);
     free(orders.by_view);
     return rv;
@@ -905,21 +912,21 @@ static kf_rv publish_and_check(struct softhsm_end *end, enum kf_commit mode,
                                struct kf_planted *planted, struct kf_error *err)
 {
     bool tentative = mode == KF_COMMIT_ALL || name_count;
-    struct handles before = { 0 };
     struct kf_error why = { 0 };
-    kf_rv rv = end->count ? find_all(end, &before, &why) : KFR_OK;
+    kf_rv rv = KFR_OK;
 
+    if (end->count && !end->there.at)
+        rv = find_all(end, &end->there, &why);
     if (!rv)
         rv = kf_batch_publish(end->batch, tentative, &why);
     if (!rv)
-        rv = find_and_check(end, &before, &why);
+        rv = find_and_check(end, &why);
     if (!rv)
         rv = decide(end, mode, names, name_count, planted, &why);
     if (rv && kf_batch_is_published(end->batch)) {
         kf_batch_undo(end->batch, NULL, 0, NULL);
         tell_undone(end, planted, rv, &why);
     }
-    free(before.at);
     if (rv && err)
         *err = why;
     return rv;

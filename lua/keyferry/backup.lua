@@ -554,7 +554,7 @@ function Run:commit_when_full()
     if self.mode == "add" and not self.options.plan
         and self.target_end:staged() >= self.batch then
         self:commit()
-        self.batch = math.min(self.batch * 2, LARGEST_BATCH)
+        self.batch = math.min(self.batch * 4, LARGEST_BATCH)
     end
 end
 
