@@ -2,11 +2,13 @@
 -- partition backup: when the disk is full, the target may not be written, an object goes away
 -- or somebody stops it.
 local lu = require("luaunit")
+local build = require("support.build")
 
 local process = require("support.process")
 local scene = require("flow.scene")
 local shell = require("support.shell")
 local terminal = require("support.terminal")
+local tmp = require("support.tmp")
 
 local function more_keys(s, n)
   s:inside("payments", ([[
@@ -128,10 +130,21 @@ end
 
 local TestPermissions = {}
 
+-- The program where anybody can read it: this repository may lie in root's own folder.
+local function program_for_anybody()
+  local dir = tmp.dir("program")
+  process.must { "mkdir", dir .. "/bin" }
+  process.must { "cp", build.keyferry, dir .. "/bin" }
+  process.must { "cp", "-r", "lua", "scripts", dir }
+  process.must { "chmod", "-R", "a+rX", dir }
+  return dir .. "/bin/keyferry"
+end
+
 -- Root writes everywhere: the program is run as somebody else.
 local function as_nobody(s, how)
   process.must { "chown", "-R", "nobody:", s.home }
   local command = s:command(how)
+  command[1] = program_for_anybody()
   for i, word in ipairs { "setpriv", "--reuid=nobody", "--clear-groups" } do
     table.insert(command, i, word)
   end
