@@ -153,6 +153,7 @@ function Run:open_target()
     self:lock_target()
     self.target_engine = choose_engine(self.target, options.target_engine or options.engine)
     self.target_own = own_domain(self.target, self.target_engine, self.given)
+    self.report.target_without_domain = not self.target_own
 end
 
 function Run:attach_target()
@@ -809,8 +810,8 @@ end
 --     store holds and nobody can read fails as an object without label and class, handle 0
 --   * `on_progress`: function(done, total), after each object that was tried, before its result
 -- @treturn table report: status "success", "partial" or "failed"; cloned, exists, failed,
---   skipped, removed, selected, lossy, unproved; created; in a plan planned and to_remove;
---   reason (an err) when not a success.
+--   skipped, removed, selected, lossy, unproved; created; target_without_domain; in a plan
+--   planned and to_remove; reason (an err) when not a success.
 --   A hook that fails ends the run safely and the error goes on to the caller.
 function M.run(options)
     check_options(options)

@@ -332,6 +332,10 @@ end
 -- The exit status of a report: object by object it is partial, else what ended the run.
 local function finish(ctx, report)
     local status, reason = nil, report.reason
+    if report.target_without_domain then
+        ctx:warn('partition "%s" has no cloning domain of its own: any domain given fits it',
+                 ctx.options.tokenpar)
+    end
     if report.unproved > 0 then
         ctx:warn("%d clones could not be challenged, since their flags allow no operation "
                  .. "that could tell", report.unproved)

@@ -95,6 +95,16 @@ function TestNoDomain.test_a_source_without_a_domain_takes_the_one_given_and_kee
   lu.assertEquals(scene.contents(s:target()), bare:contents())
 end
 
+-- Nothing can be compared there, so a wrong domain would go unseen: that is said.
+function TestNoDomain.test_a_target_without_a_domain_is_warned_of()
+  local s = scene.new()
+  s:hsm("vault"):init_token("backup", { pin = scene.tokenpw })
+  local done = s:backup { "-add" }
+  lu.assertEquals(done.status, 0, done.out .. done.err)
+  lu.assertStrContains(done.err, 'warning: partition "backup" has no cloning domain of its own')
+  lu.assertNotStrContains(scene.new("backed"):backup({ "-add" }).err, "no cloning domain")
+end
+
 local TestTypedAgain = {}
 
 local function at_terminal(s, how)
