@@ -73,8 +73,9 @@ struct kf_domain *kf_end_domain(const struct kf_end *end)
     return end->domain;
 }
 
-kf_rv kf_end_read(struct kf_end *end, CK_OBJECT_HANDLE object, struct kf_attributes **out,
-                  uint64_t *unread, size_t *unread_count, struct kf_error *err)
+kf_rv kf_end_read(struct kf_end *end, CK_OBJECT_HANDLE object,
+                  struct kf_attributes **out, uint64_t *unread, size_t *unread_count,
+                  struct kf_error *err)
 {
     if (!end->engine->read)
         return kf_object_read(end->session, object, out, unread, unread_count, err);

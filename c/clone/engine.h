@@ -94,8 +94,9 @@ struct kf_session *kf_end_session(const struct kf_end *end);
 struct kf_domain *kf_end_domain(const struct kf_end *end);
 
 /* As kf_object_read in the end's session. */
-kf_rv kf_end_read(struct kf_end *end, CK_OBJECT_HANDLE object, struct kf_attributes **out,
-                  uint64_t *unread, size_t *unread_count, struct kf_error *err);
+kf_rv kf_end_read(struct kf_end *end, CK_OBJECT_HANDLE object,
+                  struct kf_attributes **out, uint64_t *unread, size_t *unread_count,
+                  struct kf_error *err);
 kf_rv kf_end_seal(struct kf_end *end, CK_OBJECT_HANDLE object,
                   const struct kf_attributes *known, struct kf_writer *out,
                   char lost[KF_LOST_MAX], struct kf_error *err);

@@ -313,8 +313,8 @@ static size_t view_rows(struct kf_softhsm_kind kind, bool is_private,
     return count;
 }
 
-/* Finding the rows of a kind takes longer than going through them, and most objects of a
- * token are of few kinds: those that came last are kept. Not for several threads. */
+/* Finding the rows of a kind takes longer than going through them, and most objects of
+ * a token are of few kinds: those that came last are kept. Not for several threads. */
 struct prepared {
     struct kf_softhsm_kind kind;
     bool is_private;

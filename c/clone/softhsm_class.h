@@ -47,7 +47,8 @@ bool kf_softhsm_view(const struct kf_attributes *object, struct kf_writer *scrat
                      uint8_t out[KF_VIEW_BYTES]);
 
 /* Whether two objects have the same view, without making it. */
-bool kf_softhsm_looks_same(const struct kf_attributes *a, const struct kf_attributes *b);
+bool kf_softhsm_looks_same(const struct kf_attributes *a,
+                           const struct kf_attributes *b);
 
 /* What the view leaves out, as an HMAC-SHA-256 under `key`: key bytes are in it, so it
  * is no plain digest. `scratch` is of secret memory and wiped. */

@@ -38,8 +38,8 @@ bool kf_index_add(struct kf_index *index, const char *name,
 /* The folder is to be looked through again before the next match. */
 void kf_index_stale(struct kf_index *index);
 
-/* The file that SoftHSM opens when that handle is used; NULL when it cannot be told. The
- * name lives until the next call. */
+/* The file that SoftHSM opens when that handle is used; NULL when it cannot be told.
+ * The name lives until the next call. */
 const char *kf_index_file(struct kf_index *index, CK_OBJECT_HANDLE handle);
 /* That file, read, and remembered as the handle's. KFR_NOT_FOUND: it cannot be told. */
 kf_rv kf_index_read(struct kf_index *index, CK_OBJECT_HANDLE handle,
