@@ -180,8 +180,8 @@ install: all install-lua ## to PREFIX (/usr/local), below DESTDIR
 # The library for plain lua5.4, without the program.
 install-lua: core.so
 	install -D -m 755 $(B)/lua/keyferry/core.so $(DESTDIR)$(LIBDIR)/keyferry/core.so
-	for file in lua/keyferry/*.lua; do install -D -m 644 "$$file" \
-	  "$(DESTDIR)$(LUADIR)/keyferry/$${file##*/}" || exit 1; done
+	cd lua && for file in keyferry/*.lua keyferry/backup/*.lua; do install -D -m 644 \
+	  "$$file" "$(DESTDIR)$(LUADIR)/$$file" || exit 1; done
 
 uninstall: ## take away what install put there
 	rm -f $(DESTDIR)$(PREFIX)/bin/keyferry

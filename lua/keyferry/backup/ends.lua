@@ -1,0 +1,139 @@
+-- SPDX-License-Identifier: MIT
+--- The two ends of a run: their engines, their domains, who may write. Methods of a run.
+local core = require "keyferry.core"
+local stopping = require "keyferry.backup.stop"
+
+local stop = stopping.stop
+local check = stopping.check
+local failure = stopping.failure
+local check_interrupt = stopping.check_interrupt
+
+local M = {}
+
+-- The engine for an end: the one asked for, else the first that can work it.
+local function choose_engine(session, wanted)
+    if wanted then
+        local known = {}
+        for _, name in ipairs(core.engines()) do
+            known[name] = true
+        end
+        if not known[wanted] then
+            stop(failure("KFR_ARGUMENT", ("there is no engine '%s'"):format(wanted),
+                         "there are: " .. table.concat(core.engines(), ", ")))
+        end
+        check(session:probe(wanted))
+        return wanted
+    end
+    local last
+    for _, name in ipairs(core.engines()) do
+        local ok, err = session:probe(name)
+        if ok then
+            return name
+        end
+        last = err
+    end
+    stop(last)
+end
+
+-- The domain of a partition: its own (the given one when that is the same, since it may know
+-- more), or nil.
+local function own_domain(session, engine, given)
+    local own, err = session:find_domain(engine)
+    if not own and err.code ~= "KFR_NOT_FOUND" then
+        stop(err)
+    end
+    return own and given and own == given and given or own
+end
+
+function M:open_source()
+    local options = self.options
+    self.source_engine = choose_engine(self.source, options.source_engine or options.engine)
+    self.source_own = own_domain(self.source, self.source_engine, self.given)
+    self:attach_source()
+end
+
+-- A source without a domain of its own takes the one given, for this run.
+function M:attach_source()
+    local domain = self.source_own or self.given
+    if not domain then
+        stop(failure("KFR_NO_SECRET", "the source partition has no cloning domain of its own "
+                     .. "and none was given", "give one with -domain"))
+    end
+    if self.source_end then
+        self.source_end:close()
+    end
+    self.source_domain = domain
+    self.source_end = check(self.source:endpoint(self.source_engine, domain))
+end
+
+-- The domain that opens at the target. The one given is applied to the target, as the
+-- reference page has it; a partition that has its own takes nothing but that one.
+function M:target_domain()
+    local own, given = self.target_own, self.given
+    if own and (not given or given == self.source_domain) then
+        return own
+    end
+    return given or self.source_domain
+end
+
+-- Nobody else of us changes the target from here on, so what is found there stays true.
+function M:lock_target()
+    if not self.lock and not self.options.plan and self.target:probe("softhsm") then
+        self.lock = check(core.softhsm.lock_token(self.target))
+    end
+end
+
+function M:open_target()
+    local options = self.options
+    self:lock_target()
+    self.target_engine = choose_engine(self.target, options.target_engine or options.engine)
+    self.target_own = own_domain(self.target, self.target_engine, self.given)
+    self.report.target_without_domain = not self.target_own
+end
+
+function M:attach_target()
+    if self.target_end then
+        self.target_end:close()
+    end
+    self.target_end = check(self.target:endpoint(self.target_engine, self:target_domain()))
+end
+
+-- Whether a blob of this source opens at the target's domain. Without an object that can be
+-- sealed only the check values can be compared.
+function M:domain_fits()
+    for _, object in ipairs(self.objects) do
+        check_interrupt()
+        local sealed <close> = not object.trouble and self.source_end:seal(object) or nil
+        if sealed then
+            local ok, err = sealed:opens(self:target_domain())
+            if not ok and err.code ~= "KFR_DOMAIN_MISMATCH" then
+                stop(err)
+            end
+            return ok, err
+        end
+    end
+    if self.source_domain == self:target_domain() then
+        return true
+    end
+    return nil, failure("KFR_DOMAIN_MISMATCH",
+                        "the cloning domain is not that of the source partition")
+end
+
+-- Asks the policy for another domain until one fits. False: it has none.
+function M:settle_domain()
+    local attempt = 1
+    local ok, err = self:domain_fits()
+    while not ok do
+        local another = self.options.on_mismatch and self.options.on_mismatch(attempt)
+        if not another then
+            self.mismatch = err
+            return false
+        end
+        self.given, attempt = another, attempt + 1
+        self:attach_source()
+        ok, err = self:domain_fits()
+    end
+    return true
+end
+
+return M

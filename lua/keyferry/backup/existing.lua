@@ -1,0 +1,98 @@
+-- SPDX-License-Identifier: MIT
+--- Whether the target has an object already. Methods of a run.
+local core = require "keyferry.core"
+local results = require "keyferry.backup.results"
+local stopping = require "keyferry.backup.stop"
+
+local check = stopping.check
+local failure = stopping.failure
+local result_of = results.result_of
+local identity = results.identity
+
+local M = {}
+
+-- What the target holds, by identity without key material.
+function M:index_target()
+    local index = {}
+    self.existing = check(self.target_end:find{ token = true })
+    for _, object in ipairs(self.existing) do
+        self.unread = self.unread or object.trouble
+        local key = identity(object)
+        index[key] = index[key] or {}
+        table.insert(index[key], object)
+    end
+    self.index = index
+end
+
+-- Same key material: by keyed digest, else by using both. nil, err: cannot be told.
+function M:is_same(object, candidate)
+    local a, b = self.source_end:digest(object), self.target_end:digest(candidate)
+    if a and b then
+        return a == b
+    end
+    return core.challenge(object, candidate)
+end
+
+-- The object of the target that this one is, taken out of the index: each stands for one.
+function M:find_existing(object)
+    local candidates = self.index and self.index[identity(object)] or {}
+    local doubt
+    for i, candidate in ipairs(candidates) do
+        local same, err = self:is_same(object, candidate)
+        if same then
+            return table.remove(candidates, i)
+        elseif same == nil then
+            doubt = err
+        end
+    end
+    if self.unread then
+        return nil, failure("KFR_CONFLICT", "it may be there already: an object of the target "
+            .. "cannot be read: " .. tostring(self.unread),
+            "look at the target with 'keyferry partition contents'")
+    elseif doubt then
+        return nil, failure("KFR_CONFLICT",
+            "the target has an object of the same label and id, and the keys cannot be "
+            .. "compared: " .. doubt.what,
+            "remove the one on the target, or use -replace")
+    end
+    return nil
+end
+
+local rights = { "private", "sensitive", "extractable", "wrap_with_trusted", "trusted",
+                 "always_authenticate", "modifiable", "encrypt", "decrypt", "sign",
+                 "sign_recover", "verify", "verify_recover", "wrap", "unwrap", "derive" }
+
+-- The flags in which a key on the target is another than its original: "CKA_EXTRACTABLE,
+-- CKA_SIGN", or nil.
+local function differences(object, existing)
+    local names = {}
+    if object.class == "data" or object.class == "certificate" then
+        return nil
+    end
+    for _, right in ipairs(rights) do
+        if object:has(right) ~= existing:has(right) then
+            names[#names + 1] = "CKA_" .. right:upper()
+        end
+    end
+    return names[1] and table.concat(names, ", ")
+end
+
+-- True when the object is there already and the policy leaves it so.
+function M:settle_existing(object)
+    local existing, err = self:find_existing(object)
+    if err then
+        self:fail_object(object, err)
+        return true
+    elseif not existing then
+        return false
+    end
+    local answer = self.options.on_exists and self.options.on_exists(object, existing)
+    if answer == "clone" then
+        return false
+    end
+    self:queue_result(result_of(object, "exists", { target_handle = existing.handle,
+                                                    differs = differences(object, existing) }))
+    return true
+end
+
+return M
