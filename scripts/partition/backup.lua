@@ -80,9 +80,9 @@ local function attend(ctx, run)
     if not run.ped and not run.target_ped then
         return
     end
-    for _, name in ipairs{ "password", "tokenpw", "tokensopwd" } do
-        if ctx.options[name] and not run.ped == not run.target_ped then
-            ctx:note("The HSM has a trusted path: passwords given as text are ignored.")
+    for _, name in ipairs{ "password", "tokenpw", "tokensopwd", "domain" } do
+        if ctx.options[name] then
+            ctx:note("The HSM has a trusted path: what it takes there is ignored as text.")
             break
         end
     end
