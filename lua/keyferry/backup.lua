@@ -266,7 +266,8 @@ end
 --     been seen to open; `discard`: function() that removes what create made
 --   * `domain`: the cloning domain for a source that has none and for the target
 --   * `engine`, `source_engine`, `target_engine`: instead of the one that fits best
---   * `verify`: challenge every clone with a real operation; `plan`: change nothing
+--   * `verify`: challenge every clone, and what was there already, with a real operation;
+--     `plan`: change nothing
 --   * `select`: function(object) -> boolean
 --   * `changes`: function(object) -> attributes that its clone gets instead, or nil
 --   * `on_exists`: function(object, existing) -> "skip" (default) or "clone"

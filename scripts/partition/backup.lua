@@ -337,7 +337,7 @@ local function finish(ctx, report)
                  ctx.options.tokenpar)
     end
     if report.unproved > 0 then
-        ctx:warn("%d clones could not be challenged, since their flags allow no operation "
+        ctx:warn("%d objects could not be challenged, since their flags allow no operation "
                  .. "that could tell", report.unproved)
     end
     if report.left then
@@ -441,7 +441,8 @@ return {
                       "domain_parameters" },
           help = "Only objects of these classes." },
         { name = "verify", kind = "flag",
-          help = "Challenge every clone with a real operation, checked at the source." },
+          help = "Challenge every clone, and what was there already, with a real operation, "
+              .. "checked at the source." },
         { name = "onerror", value = "continue|stop", kind = "choice",
           choices = { "continue", "stop" },
           help = "After an object that cannot be cloned: go on (the default) or stop." },

@@ -167,6 +167,28 @@ function TestAdd.test_one_twin_on_the_target_does_not_stand_for_both()
   end)())
 end
 
+-- Its public half is the original's, so it is told as there; only use shows that it is broken.
+function TestAdd.test_verify_finds_a_broken_key_that_was_there_already()
+  local s = scene.new("backed")
+  s:inside("backup", [[
+    local key = session:find{ class = "private_key", key_type = "rsa" }[1]
+    local broken = { class = "private_key", key_type = "rsa", token = true, private = true,
+      sensitive = true, label = key.label, id = key.id, sign = true,
+      modulus = key.modulus, public_exponent = key.public_exponent }
+    for _, part in ipairs{ "private_exponent", "prime_1", "prime_2", "exponent_1",
+      "exponent_2", "coefficient" } do
+      broken[part] = ("\7"):rep(128)
+    end
+    assert(key:destroy())
+    assert(session:create(broken))]])
+  lu.assertEquals(scene.counts(s:backup({ "-add" }).out), { cloned = 0, exists = 7, failed = 0 })
+  local done = s:backup { "-add", "-verify" }
+  lu.assertEquals(done.status, 1, done.out .. done.err)
+  lu.assertEquals(scene.counts(done.out), { cloned = 0, exists = 6, failed = 1 })
+  lu.assertEquals(s:backup({ "-replace", "-force", "-verify" }).status, 0)
+  lu.assertEquals(s:backup({ "-add", "-verify" }).status, 0)
+end
+
 local TestReplace = {}
 
 function TestReplace.test_afterwards_the_target_holds_exactly_what_was_selected()

@@ -77,6 +77,24 @@ local function differences(object, existing)
     return names[1] and table.concat(names, ", ")
 end
 
+-- With `verify` what is there already has to work like its original, too. true and whether it
+-- was seen to; nil, err.
+function M:prove_existing(object, there)
+    if not self.options.verify then
+        return true, nil
+    end
+    local same, err = core.challenge(object, there)
+    if same then
+        return true, true
+    elseif same == nil and err.code == "KFR_NOT_FOUND" then
+        self.report.unproved = self.report.unproved + 1
+        return true, false
+    end
+    return nil, err or failure("KFR_DIFFERS", "it is on the target already, but what is there "
+                               .. "does not work like its original",
+                               "remove the one on the target, or use -replace")
+end
+
 -- True when the object is there already and the policy leaves it so.
 function M:settle_existing(object)
     local existing, err = self:find_existing(object)
@@ -90,8 +108,15 @@ function M:settle_existing(object)
     if answer == "clone" then
         return false
     end
-    self:queue_result(result_of(object, "exists", { target_handle = existing.handle,
-                                                    differs = differences(object, existing) }))
+    local good, verified = self:prove_existing(object, existing)
+    if not good then
+        self:fail_object(object, verified)
+        return true
+    end
+    self:queue_result(result_of(object, "exists", {
+        target_handle = existing.handle, differs = differences(object, existing),
+        verified = verified,
+    }))
     return true
 end
 
