@@ -298,6 +298,9 @@ local function hex(bytes)
 end
 
 local function event(ctx, run, result)
+    if not ctx.json then
+        return
+    end
     local object, err = result.object, result.err
     ctx:event{
         event = "object", status = result.status, label = object.label,
