@@ -14,6 +14,7 @@ local selection = require "keyferry.backup.selection"
 local stopping = require "keyferry.backup.stop"
 
 local stop = stopping.stop
+local failure = stopping.failure
 local check_interrupt = stopping.check_interrupt
 local result_of = results.result_of
 
@@ -141,7 +142,9 @@ function Run:report_mismatch()
         end
         self:emit(result_of(object, "failed", { err = not ok and err or self.mismatch }))
     end
-    self.report.reason = self.mismatch
+    self.report.reason = failure("KFR_DOMAIN_MISMATCH", "nothing was cloned, since the cloning "
+                                 .. "domain is not that of the source partition",
+                                 "give the domain that the source partition was made with")
     self.report.status = "failed"
 end
 
