@@ -123,10 +123,24 @@ static int endpoint_find(lua_State *L)
     return kf_lua_find(L, 3, end, 2);
 }
 
+/* The handle of an object of the endpoint's token: another token has the same numbers
+ * for other objects. [-0, +0, v] */
+static CK_OBJECT_HANDLE check_object(lua_State *L, const struct kf_end *end, int index)
+{
+    const struct kf_session *own = kf_end_session(end);
+    CK_OBJECT_HANDLE handle = kf_lua_check_object(L, index);
+    const struct kf_session *session = kf_lua_object_session(L, index);
+
+    if (kf_session_module(session) != kf_session_module(own) ||
+        kf_session_slot(session) != kf_session_slot(own))
+        luaL_error(L, "the object is not of the endpoint's token");
+    return handle;
+}
+
 /***
 Seals an object: collects, encrypts and authenticates it in one step.
 @function endpoint:seal
-@tparam object object of this endpoint's session
+@tparam object object of this endpoint's token
 @treturn[1] sealed
 @treturn[1] string what could not be put into it ("" when nothing)
 @treturn[2] nil
@@ -135,7 +149,7 @@ Seals an object: collects, encrypts and authenticates it in one step.
 static int endpoint_seal(lua_State *L)
 {
     struct kf_end *end = check(L, 1);
-    CK_OBJECT_HANDLE object = kf_lua_check_object(L, 2);
+    CK_OBJECT_HANDLE object = check_object(L, end, 2);
     const struct kf_attributes *known = kf_lua_object_known(L, 2);
     struct kf_writer *writer = kf_lua_new_sealed(L);
     char lost[KF_LOST_MAX] = "";
@@ -158,7 +172,7 @@ A keyed digest of the key material: equal for the same key, whatever engine made
 static int endpoint_digest(lua_State *L)
 {
     struct kf_end *end = check(L, 1);
-    CK_OBJECT_HANDLE object = kf_lua_check_object(L, 2);
+    CK_OBJECT_HANDLE object = check_object(L, end, 2);
     const struct kf_attributes *known = kf_lua_object_known(L, 2);
     uint8_t digest[KF_MAC_BYTES];
     struct kf_error err = { 0 };
@@ -218,6 +232,7 @@ static void push_planted(lua_State *L, const struct kf_planted *planted)
 /* options.remove (an array of objects) as handles in a keep; gives their number. */
 static size_t check_remove(lua_State *L, int options, CK_OBJECT_HANDLE **out)
 {
+    const struct kf_end *end;
     struct kf_lua_keep *keep = kf_lua_keep(L, free);
     size_t count = 0;
 
@@ -225,13 +240,14 @@ static size_t check_remove(lua_State *L, int options, CK_OBJECT_HANDLE **out)
     if (lua_isnoneornil(L, options) || lua_getfield(L, options, "remove") == LUA_TNIL)
         return 0;
     luaL_checktype(L, -1, LUA_TTABLE);
+    end = check(L, 1);
     count = (size_t)lua_rawlen(L, -1);
     *out = keep->held = calloc(count ? count : 1, sizeof **out);
     if (!*out)
         luaL_error(L, "not enough memory");
     for (size_t i = 0; i < count; i++) {
         lua_rawgeti(L, -1, (lua_Integer)i + 1);
-        (*out)[i] = kf_lua_check_object(L, lua_gettop(L));
+        (*out)[i] = check_object(L, end, lua_gettop(L));
         lua_pop(L, 1);
     }
     return count;
@@ -257,7 +273,7 @@ Makes every staged clone real and durable, removes what it is told to, reads bac
 compares.
 @function endpoint:commit
 @tparam[opt] table options `mode`: "each" (one that fails is undone alone) or "all" (all are
-  undone and nothing is removed); `remove`: array of objects of this session
+  undone and nothing is removed); `remove`: array of objects of this token
 @treturn[1] table one table for each staged object, in order: `handle` and `lost` (what the
   clone could not keep, "" when nothing), or `err`
 @treturn[2] nil
@@ -266,9 +282,9 @@ compares.
 */
 static int endpoint_commit(lua_State *L)
 {
-    struct kf_end *end = check(L, 1);
-    enum kf_commit mode = check_mode(L, 2);
-    size_t count = kf_end_staged(end), remove_count;
+    enum kf_commit mode;
+    size_t count, remove_count;
+    struct kf_end *end;
     struct kf_planted *planted;
     struct kf_lua_keep *keep;
     CK_OBJECT_HANDLE *remove;
@@ -276,8 +292,12 @@ static int endpoint_commit(lua_State *L)
     kf_rv rv;
 
     lua_settop(L, 2);
+    mode = check_mode(L, 2);
     remove_count = check_remove(L, 2, &remove);
     keep = kf_lua_keep(L, free);
+    /* Looked at last: the options' __index may stage, or close the endpoint. */
+    end = check(L, 1);
+    count = kf_end_staged(end);
     planted = keep->held = calloc(count ? count : 1, sizeof *planted);
     if (!planted)
         return luaL_error(L, "not enough memory");

@@ -210,14 +210,28 @@ TestEndpoint.test_misuse_raises = function()
   zoo.close(to.token)
 end
 
--- An object of one session is not one of another with the same handle.
-TestEndpoint.test_an_object_of_another_session_is_not_taken = function()
-  local from, to = source("softhsm"), target("softhsm")
-  local ok, sealed, err = pcall(to.endpoint.seal, to.endpoint, from.objects.a)
-  lu.assertTrue(not ok or sealed == nil and err ~= nil)
-  zoo.close(from.token)
-  zoo.close(to.token)
-end
+-- Both tokens have an object with the handle, and it would be the wrong one that goes.
+TestEndpoint.test_an_object_of_another_token_is_not_taken = each_engine(function(from, to)
+  zoo.secret(to.session, "a", { value = "0123456789abcdef" })
+  local text = "the object is not of the endpoint's token"
+  local foreign = assert(from.session:find())[1]
+  lu.assertEquals(foreign.handle, assert(to.session:find())[1].handle)
+  assert_raises(text, to.endpoint.seal, to.endpoint, foreign)
+  assert_raises(text, to.endpoint.digest, to.endpoint, foreign)
+  assert_raises(text, to.endpoint.commit, to.endpoint, { remove = { foreign } })
+  lu.assertEquals(labels(to.session), { "a" })
+end)
+
+TestEndpoint.test_options_that_stage_or_close_while_they_are_read_do_no_harm = each_engine(
+  function(from, to)
+    local sealed = assert(from.endpoint:seal(from.objects.a))
+    local options = setmetatable({}, { __index = function()
+      for _ = 1, 3 do assert(to.endpoint:stage(sealed)) end
+    end })
+    lu.assertEquals(#assert(to.endpoint:commit(options)), 6)
+    local closing = setmetatable({}, { __index = function() to.endpoint:close() end })
+    assert_raises("the endpoint is closed", to.endpoint.commit, to.endpoint, closing)
+  end)
 
 -- Closing ---------------------------------------------------------------------------------------
 
