@@ -250,20 +250,31 @@ static void set_mechanisms(lua_State *L, struct kf_attributes *set, uint64_t typ
     lua_pop(L, 1);
 }
 
-static void set_template(lua_State *L, struct kf_attributes *set, uint64_t type)
+/* (table, set, type); a function of its own, since Lua bounds how deep those nest. */
+static int template_of_table(lua_State *L)
 {
-    struct kf_attributes *inner;
+    struct kf_attributes *set = lua_touserdata(L, 2);
+    uint64_t type = (uint64_t)lua_tointeger(L, 3);
+    struct kf_attributes *inner = kf_lua_check_attributes(L, 1, NULL);
     struct kf_writer writer = { 0 };
     bool ok;
 
-    if (!lua_istable(L, -1))
-        bad_value(L, type, "a table of attributes");
-    inner = kf_lua_check_attributes(L, lua_gettop(L), NULL);
     kf_attributes_write(&writer, inner);
     ok = !writer.bad && kf_attributes_set(set, type, KF_TEMPLATE, writer.data, writer.len);
     kf_writer_clear(&writer);
-    lua_pop(L, 1);
     no_memory(L, ok);
+    return 0;
+}
+
+static void set_template(lua_State *L, struct kf_attributes *set, uint64_t type)
+{
+    if (!lua_istable(L, -1))
+        bad_value(L, type, "a table of attributes");
+    lua_pushcfunction(L, template_of_table);
+    lua_pushvalue(L, -2);
+    lua_pushlightuserdata(L, set);
+    lua_pushinteger(L, (lua_Integer)type);
+    lua_call(L, 3, 0);
 }
 
 /* The value on the top of the stack as attribute `type`. [-0, +0, v] */

@@ -39,13 +39,14 @@ static CK_ULONG hash_field(lua_State *L, int index)
     return value;
 }
 
-/* The string stays alive in the table. */
+/* The string stays alive in the table, so it must lie there: __index is not asked. */
 static CK_BYTE *bytes_field(lua_State *L, int index, const char *name, CK_ULONG *len)
 {
     size_t size = 0;
     const char *bytes = NULL;
 
-    if (lua_getfield(L, index, name) != LUA_TNIL) {
+    lua_pushstring(L, name);
+    if (lua_rawget(L, index) != LUA_TNIL) {
         luaL_checktype(L, -1, LUA_TSTRING);
         bytes = lua_tolstring(L, -1, &size);
     }

@@ -67,6 +67,12 @@ function TestAttributes.test_a_field_that_is_no_attribute_raises()
   assert_raises("'colour' is not an attribute", key.has, key, "colour")
 end
 
+function TestAttributes.test_a_template_in_itself_raises()
+  local template = { label = "x" }
+  template.wrap_template = template
+  assert_raises("overflow", session().find, session(), template)
+end
+
 function TestAttributes.test_read_afresh_after_a_change()
   local key = secret_key { id = "1" }
   assert(key:change { label = "new", id = "" })
@@ -182,6 +188,18 @@ function TestUse.test_misuse_raises()
 end
 
 -- Copies and ends -------------------------------------------------------------------------------
+
+-- What __index answers belongs to nobody by the time the token looks at it.
+function TestUse.test_the_bytes_of_a_mechanism_lie_in_its_table()
+  local key = assert(session():generate { mechanism = "aes_key_gen", value_len = 16,
+    encrypt = true })
+  local mechanism = setmetatable({ "aes_cbc_pad" }, { __index = function(_, name)
+    return name == "iv" and ("i"):rep(16) or nil
+  end })
+  lu.assertNil((key:encrypt(mechanism, "data")))
+  rawset(mechanism, "iv", ("i"):rep(16))
+  lu.assertEquals(#assert(key:encrypt(mechanism, "data")), 16)
+end
 
 local TestCopy = {}
 
