@@ -2,6 +2,7 @@
 #include "clone/softhsm_plan.h"
 
 #include "clone/change.h"
+#include "clone/curve.h"
 #include "clone/material.h"
 #include "clone/template.h"
 
@@ -268,12 +269,28 @@ static bool is_octet_string(const unsigned char *bytes, size_t len)
     return bytes[1] == 0x81 && len >= 3 && bytes[2] >= 0x80 && len == 3U + bytes[2];
 }
 
+/* One bare point in 256 looks like an OCTET STRING, too (0x04 means uncompressed there):
+ * the length that a listed curve asks for settles it, as in kf_material_digest. */
+static bool is_wrapped(struct kf_plan *plan, const struct kf_attribute *point)
+{
+    const struct kf_attribute *params = get(plan, CKA_EC_PARAMS);
+    const struct kf_curve *curve =
+        params ? kf_curve_of(params->value, params->len) : NULL;
+    size_t inner;
+
+    if (!is_octet_string(point->value, point->len))
+        return false;
+    inner = point->len - (point->value[1] < 0x80 ? 2 : 3);
+    return !curve || inner == curve->bytes || inner == curve->bytes + 1 ||
+           inner == 2 * curve->bytes + 1;
+}
+
 /* PKCS#11 wants the point in an OCTET STRING; some tokens give it bare. */
 static kf_rv fill_point(struct kf_plan *plan, struct kf_error *err)
 {
     struct kf_attribute *point = get(plan, CKA_EC_POINT);
 
-    if (!point || !point->len || is_octet_string(point->value, point->len))
+    if (!point || !point->len || is_wrapped(plan, point))
         return KFR_OK;
     if (point->len > 0xFF)
         return kf_fail(err, KFR_NOT_CLONABLE, "", "", "CKA_EC_POINT is no point");

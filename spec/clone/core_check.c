@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/names.h"
 #include "base/wire.h"
+#include "clone/softhsm_plan.h"
 #include "clone/softhsm_record.h"
 #include "pkcs11/attribute.h"
 
@@ -288,12 +289,50 @@ static void store(const char *path)
     kf_secret_free(bytes);
 }
 
+/* ---- plan ---- */
+
+/* Whether the plan for a public key with that CKA_EC_POINT puts it into an OCTET STRING. */
+static bool is_wrapped_by_plan(const unsigned char *point, size_t len)
+{
+    static const unsigned char p256[] = {6, 8, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 3, 1, 7};
+    static struct kf_plan plan;
+    struct kf_attributes *open = kf_attributes_new(false);
+    struct kf_sealed sealed = {.open = open};
+    const struct kf_attribute *made = NULL;
+    bool good = open && kf_attributes_set_ulong(open, CKA_CLASS, CKO_PUBLIC_KEY) &&
+                kf_attributes_set_ulong(open, CKA_KEY_TYPE, CKK_EC) &&
+                kf_attributes_set(open, CKA_EC_PARAMS, KF_BYTES, p256, sizeof p256) &&
+                kf_attributes_set(open, CKA_EC_POINT, KF_BYTES, point, len);
+
+    CHECK(good && !kf_plan_make(&plan, &sealed, NULL, NULL, NULL));
+    if (good)
+        made = kf_attributes_get(&plan.set, CKA_EC_POINT);
+    good = made && made->len == len + 2 && made->value[0] == 4 &&
+           made->value[1] == len && !memcmp(made->value + 2, point, len);
+    CHECK(made && (good || made->len == len));
+    kf_plan_clear(&plan);
+    kf_attributes_free(open);
+    return good;
+}
+
+static void plan(const char *unused)
+{
+    static const unsigned char bare[65] = {4, 9};
+    static const unsigned char looks_wrapped[65] = {4, 63};
+    static const unsigned char wrapped[67] = {4, 65, 4};
+
+    (void)unused;
+    CHECK(is_wrapped_by_plan(bare, sizeof bare));
+    CHECK(is_wrapped_by_plan(looks_wrapped, sizeof looks_wrapped));
+    CHECK(!is_wrapped_by_plan(wrapped, sizeof wrapped));
+}
+
 static const struct {
     const char *name;
     void (*run)(const char *path);
 } checks[] = {
     {"wire", wire}, {"attributes", attributes}, {"names", names},
-    {"file", file}, {"store", store},
+    {"file", file}, {"store", store}, {"plan", plan},
 };
 
 int main(int argc, char **argv)
@@ -306,6 +345,6 @@ int main(int argc, char **argv)
             puts("ok");
         return failures != 0;
     }
-    fprintf(stderr, "usage: %s wire|attributes|names|file|store PATH\n", argv[0]);
+    fprintf(stderr, "usage: %s wire|attributes|names|file|store|plan PATH\n", argv[0]);
     return 2;
 }

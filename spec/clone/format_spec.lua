@@ -54,6 +54,7 @@ end
 function TestFloors.test_wire_is_bounded_and_sticky() holds("wire", "-") end
 function TestFloors.test_attribute_records_are_strict() holds("attributes", "-") end
 function TestFloors.test_names_are_in_order_and_found_by_all_their_names() holds("names", "-") end
+function TestFloors.test_a_bare_point_is_told_from_a_wrapped_one() holds("plan", "-") end
 
 function TestFloors.test_files_are_read_bounded_written_whole_locked_and_trusted()
   holds("file", tmp.dir("floor"))
