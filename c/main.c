@@ -267,6 +267,7 @@ int main(int argc, char **argv)
 {
     lua_State *L = NULL;
     int status = EXIT_SYSTEM;
+    bool started = false;
 
     forbid_dumps();
     if (!fill_descriptors() || atexit(say_who_ended))
@@ -284,12 +285,13 @@ int main(int argc, char **argv)
     signal(SIGXFSZ, SIG_IGN); /* likewise EFBIG: one object fails, not the program */
     if (!kf_secret_heap())
         goto done;
+    started = true;
     setlocale(LC_CTYPE, "");
     kf_lua_interrupt_watch(true);
     status = run_shell(L);
     kf_lua_interrupt_raise(L, false);
 done:
-    if (!L || !lua_gettop(L))
+    if (!started)
         fputs("keyferry: not enough memory to start\n", stderr);
     if (L)
         lua_close(L);

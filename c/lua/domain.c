@@ -74,10 +74,12 @@ static int domain_check(lua_State *L)
 
 static int domain_equal(lua_State *L)
 {
-    const struct kf_domain *a = kf_lua_check_domain(L, 1);
-    const struct kf_domain *b = kf_lua_check_domain(L, 2);
+    struct kf_domain **a = luaL_testudata(L, 1, DOMAIN);
+    struct kf_domain **b = luaL_testudata(L, 2, DOMAIN);
 
-    lua_pushboolean(L, memcmp(kf_domain_check(a), kf_domain_check(b), KF_CHECK_BYTES) == 0);
+    lua_pushboolean(L, a && b && *a && *b &&
+                           memcmp(kf_domain_check(*a), kf_domain_check(*b),
+                                  KF_CHECK_BYTES) == 0);
     return 1;
 }
 

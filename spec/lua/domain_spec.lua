@@ -35,6 +35,7 @@ function TestDomain.test_equal_when_the_texts_are()
   lu.assertTrue(again == domain(fixture.domain))
   lu.assertFalse(domain("another") == domain(fixture.domain))
   lu.assertFalse(domain("another") == "another")
+  lu.assertFalse(domain("another") == core.secret("another"))
 end
 
 function TestDomain.test_shows_its_check_value_and_nothing_else()
