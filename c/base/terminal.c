@@ -158,6 +158,7 @@ static void take_back(struct line *line)
     while (len && continues(line->text->data[len - 1]))
         len--;
     kf_secret_cut(line->text, len ? len - 1 : 0);
+    line->too_long = line->too_long && line->text->len;
     show(line);
 }
 

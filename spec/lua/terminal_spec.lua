@@ -97,6 +97,15 @@ function TestTerminal.test_a_line_too_long_is_refused_and_not_cut()
   ends(t, "KFR_LIMIT", "***")
 end
 
+function TestTerminal.test_a_line_too_long_may_be_taken_back_and_typed_again()
+  local t <close> = start("ask_secret", "abc")
+  t:type(("x"):rep(1025))
+  t:type(("\127"):rep(1023))
+  t:type("\127")
+  t:line("abc")
+  ends(t, "SAME", "***")
+end
+
 function TestTerminal.test_a_plain_answer_is_shown()
   local t <close> = start("ask", "proceed")
   t:type("prö日")
