@@ -66,7 +66,7 @@ Loads a PKCS#11 module and initialises it (C_Initialize, PKCS#11 v2.40 section 5
 */
 static int open_module(lua_State *L)
 {
-    const char *path = luaL_checkstring(L, 1);
+    const char *path = kf_lua_check_text(L, 1);
     struct kf_setting env[ENV_MAX];
     struct kf_module_options options = { .env = env };
     struct kf_error err = { 0 };
@@ -310,7 +310,7 @@ static int module_init_token(lua_State *L)
     struct kf_module *module = kf_lua_check_module(L, 1);
     CK_SLOT_ID slot = (CK_SLOT_ID)luaL_checkinteger(L, 2);
     const struct kf_secret *so_pin = kf_lua_opt_secret(L, 3);
-    const char *label = luaL_checkstring(L, 4);
+    const char *label = kf_lua_check_text(L, 4);
     struct kf_error err = { 0 };
 
     if (kf_slot_init_token(module, slot, so_pin, label, &err))
@@ -334,7 +334,7 @@ static int module_check_new_pin(lua_State *L)
     struct kf_module *module = kf_lua_check_module(L, 1);
     CK_SLOT_ID slot = (CK_SLOT_ID)luaL_checkinteger(L, 2);
     const struct kf_secret *pin = kf_lua_opt_secret(L, 3);
-    const char *whose = luaL_checkstring(L, 4);
+    const char *whose = kf_lua_check_text(L, 4);
     struct kf_token token;
     struct kf_error err = { 0 };
     kf_rv rv = kf_slot_token(module, slot, &token, &err);

@@ -53,7 +53,7 @@ Whether SoftHSM can be started on a store and live: see clone/softhsm_length.
 */
 static int check_lengths(lua_State *L)
 {
-    const char *path = luaL_checkstring(L, 1);
+    const char *path = kf_lua_check_text(L, 1);
     struct kf_softhsm_conf *conf = lua_newuserdatauv(L, sizeof *conf, 0);
     struct kf_error err = { 0 };
     kf_rv rv = kf_softhsm_conf_read(path, conf, &err);
@@ -75,8 +75,8 @@ has the store open goes on listing it until it is opened again.
 */
 static int delete_token(lua_State *L)
 {
-    const char *path = luaL_checkstring(L, 1);
-    const char *serial = luaL_checkstring(L, 2);
+    const char *path = kf_lua_check_text(L, 1);
+    const char *serial = kf_lua_check_text(L, 2);
     struct kf_softhsm_conf *conf = lua_newuserdatauv(L, sizeof *conf, 0);
     struct kf_error err = { 0 };
     kf_rv rv = kf_softhsm_conf_read(path, conf, &err);
@@ -157,7 +157,7 @@ The same for the folder of all tokens, while one is made.
 */
 static int lock_tokens(lua_State *L)
 {
-    const char *path = luaL_checkstring(L, 1);
+    const char *path = kf_lua_check_text(L, 1);
     struct kf_softhsm_conf *conf = lua_newuserdatauv(L, sizeof *conf, 0);
     struct kf_softhsm_lock **lock = new_lock(L);
     struct kf_error err = { 0 };
@@ -188,8 +188,8 @@ Whether the store has a token of that label now, whatever an open module lists.
 */
 static int has_label(lua_State *L)
 {
-    const char *path = luaL_checkstring(L, 1);
-    const char *label = luaL_checkstring(L, 2);
+    const char *path = kf_lua_check_text(L, 1);
+    const char *label = kf_lua_check_text(L, 2);
     struct kf_softhsm_conf *conf = lua_newuserdatauv(L, sizeof *conf, 0);
     struct kf_error err = { 0 };
     bool has = false;
