@@ -281,7 +281,8 @@ end
 --     store holds and nobody can read fails as an object without label and class, handle 0
 --   * `on_progress`: function(done, total), after each object that was tried, before its result
 -- @treturn table report: status "success", "partial" or "failed"; cloned, exists, failed,
---   skipped, removed, selected, lossy, unproved; created; target_without_domain; in a plan
+--   skipped, removed, selected, lossy, unproved; created; target_without_domain;
+--   target_damaged (an err) when the target's store holds what nobody can read; in a plan
 --   planned and to_remove; reason (an err) when not a success.
 --   A hook that fails ends the run safely and the error goes on to the caller.
 function M.run(options)

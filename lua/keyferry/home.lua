@@ -162,6 +162,22 @@ local function make(home, entry)
     return entry
 end
 
+-- A home that is not there yet is made, and does not stay where it would not be trusted: in a
+-- folder that others may write.
+local function settle(home)
+    if core.file.exists(home) then
+        return true
+    end
+    local ok, err = core.file.mkdir(home, 448)
+    if ok then
+        ok, err = trusted(home)
+    end
+    if not ok then
+        os.remove(home)
+    end
+    return ok, err
+end
+
 --- Makes a soft HSM.
 -- @string home
 -- @tparam table wanted name, serial (optional), path (optional, absolute or relative)
@@ -192,10 +208,20 @@ function M.create(home, wanted, taken)
         return fail("KFR_ARGUMENT", "the path has a control character in it")
     end
     if path:sub(1, 1) ~= "/" then
-        path = core.file.realpath(".") .. "/" .. path
+        local here
+        here, err = core.file.realpath(".")
+        if not here then
+            return fail("KFR_ARGUMENT", "the current folder is gone: " .. err.what,
+                        "give the whole path")
+        end
+        path = here .. "/" .. path
     end
     if core.file.exists(path .. "/softhsm2.conf") then
         return fail("KFR_EXISTS", path .. " holds a soft HSM already", "choose another path")
+    end
+    ok, err = settle(home)
+    if not ok then
+        return nil, err
     end
     return make(home, { name = name, serial = wanted.serial or new_serial(taken),
                         path = path })

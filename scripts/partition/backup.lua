@@ -339,6 +339,11 @@ local function finish(ctx, report)
         ctx:warn('partition "%s" has no cloning domain of its own: any domain given fits it',
                  ctx.options.tokenpar)
     end
+    if report.target_damaged then
+        ctx:warn('partition "%s" holds what nobody can read and no backup is, left by a program '
+                 .. "that was killed or a disk that failed: %s", ctx.options.tokenpar,
+                 tostring(report.target_damaged))
+    end
     if report.unproved > 0 then
         ctx:warn("%d objects could not be challenged, since their flags allow no operation "
                  .. "that could tell", report.unproved)

@@ -2,9 +2,11 @@
 -- partition backup: two at once, one that was killed before, and other things nobody plans.
 local lu = require("luaunit")
 
+local build = require("support.build")
 local process = require("support.process")
 local scene = require("flow.scene")
 local shell = require("support.shell")
+local tmp = require("support.tmp")
 
 local function more_keys(s, n)
   s:inside("payments", ([[
@@ -116,6 +118,66 @@ function TestKilled.test_a_hangup_ends_a_replacement_in_order()
   lu.assertEquals(s:changes(before), {})
 end
 
+-- Killed while it learns what the target's module does: the key made for that goes with the
+-- next run, and one of the user's that has only the label stays.
+function TestKilled.test_the_key_of_a_trial_goes_with_the_next_run()
+  local s = scene.new("backed")
+  more_keys(s, 1)
+  s:inside("backup", [[
+    assert(session:generate{ mechanism = "aes_key_gen", value_len = 32, token = true,
+      label = "keyferry trial", id = "my own", private = true })]])
+  local how = { "-add", "-engine", "wrap", "-match", "key *" }
+  local _, globals = s:lying("vault", "crash C_GenerateKey 2")
+  how.globals = globals
+  lu.assertNotEquals(s:backup(how).status, 0)
+  lu.assertEquals(#s:target():labelled("keyferry trial"), 2)
+  how.globals = nil
+  local done = s:backup(how)
+  lu.assertEquals(done.status, 0, done.out .. done.err)
+  lu.assertEquals(scene.counts(done.out), { cloned = 1, exists = 0, failed = 0 })
+  lu.assertEquals(#s:target():labelled("keyferry trial"), 1)
+  lu.assertEquals(#s:target():labelled("key 001"), 1)
+end
+
+-- SoftHSM writes in place: what it was writing when the program was killed stays cut off.
+-- Within a record it is nothing to SoftHSM; between two it is a key with other rights, which
+-- must not be taken for the backup of the whole one.
+local function cut(s, whole, length)
+  local name = "11111111-2222-3333-4444-555555555555.object"
+  shell.write(s:target().dir .. "/" .. name, whole:sub(1, length))
+  return name
+end
+
+function TestKilled.test_a_cut_off_object_on_the_target_is_told()
+  local s = scene.new("backed")
+  local name = cut(s, shell.read(s:target().dir .. "/" .. s:target():labelled("mac")[1].file), 95)
+  for _, how in ipairs { { "-add", "-engine", "softhsm" }, { "-add", "-engine", "wrap" },
+    { "-replace", "-force" } } do
+    local done = s:backup { "-match", "mac", table.unpack(how) }
+    lu.assertEquals(done.status, 0, done.out .. done.err)
+    lu.assertStrContains(done.err, name)
+  end
+end
+
+function TestKilled.test_a_key_cut_between_its_records_is_not_already_there()
+  local s = scene.new("backed")
+  local file = s:target():labelled("mac")[1].file
+  local whole = shell.read(s:target().dir .. "/" .. file)
+  local at = assert(whole:find(string.pack(">I8I8", 0x162, 1), 1, true)) -- CKA_EXTRACTABLE
+  assert(os.remove(s:target().dir .. "/" .. file))
+  local name = cut(s, whole, at - 1)
+  local before = s:snapshot()
+  for _, engine in ipairs { "softhsm", "wrap" } do
+    local done = s:backup { "-add", "-match", "mac", "-engine", engine }
+    lu.assertEquals(done.status, 7, done.out .. done.err)
+    lu.assertStrContains(done.err, name)
+    lu.assertEquals(s:changes(before), {})
+  end
+  assert(os.remove(s:target().dir .. "/" .. name))
+  lu.assertEquals(s:backup { "-add" }.status, 0)
+  lu.assertEquals(scene.contents(s:target()), scene.contents(s:source()))
+end
+
 local TestSelected = {}
 
 -- A source that lost its objects must not cost the only copy.
@@ -168,7 +230,31 @@ function TestLabels.test_one_that_a_token_would_change_is_refused_before_anythin
   lu.assertEquals(s:changes(before), {})
 end
 
+local TestPlaces = {}
+
+local function create_hsm(home, cwd)
+  return process.run { "sh", "-c", cwd .. [[; exec "$0" --home "$1" hsm create -name a]],
+    build.keyferry, home }
+end
+
+function TestPlaces.test_a_working_folder_that_is_gone()
+  local dir = tmp.dir("gone")
+  local done = create_hsm("home", ("cd %s && rmdir %s"):format(shell.quote(dir), shell.quote(dir)))
+  lu.assertEquals(done.status, 2, done.out .. done.err)
+  lu.assertStrContains(done.err, "the current folder is gone")
+end
+
+-- Every command after it would refuse a home whose folder others may write.
+function TestPlaces.test_no_home_is_made_where_it_would_be_refused()
+  local dir = tmp.dir("open")
+  process.must { "chmod", "2775", dir }
+  local done = create_hsm(dir .. "/home", "true")
+  lu.assertEquals(done.status, 5, done.out .. done.err)
+  lu.assertEquals(shell.lines("ls -A " .. shell.quote(dir)), {})
+end
+
 return {
+  TestPlaces = TestPlaces,
   TestTwo = TestTwo,
   TestKilled = TestKilled,
   TestSelected = TestSelected,

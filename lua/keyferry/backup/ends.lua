@@ -83,9 +83,26 @@ function M:lock_target()
     end
 end
 
+-- What a program that was killed left half written: SoftHSM passes over it, or fills it up with
+-- defaults at the first look. Such a key must not count as the one that is there already.
+function M:find_target_damage()
+    if self.mode == "create" or not self.target:probe("softhsm") then
+        return
+    end
+    for _, err in ipairs(check(core.softhsm.damaged(self.target))) do
+        if err.code ~= "KFR_DAMAGED" then
+            self.report.target_damaged = err
+        elseif self.mode == "add" then
+            err.hint = "remove that file from the backup's store, or use -replace"
+            stop(err)
+        end
+    end
+end
+
 function M:open_target()
     local options = self.options
     self:lock_target()
+    self:find_target_damage()
     self.target_engine = choose_engine(self.target, options.target_engine or options.engine)
     self.target_own = own_domain(self.target, self.target_engine, self.given)
     self.report.target_without_domain = not self.target_own

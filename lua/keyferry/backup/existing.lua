@@ -11,9 +11,26 @@ local identity = results.identity
 
 local M = {}
 
+local TRIAL = "keyferry trial"
+
+-- A run of the engine wrap that was killed at the wrong moment left the keys it had made to
+-- see what the module does (c/clone/wrap_plant.c): their label begins their id, too.
+function M:remove_trials()
+    for _, object in ipairs(check(self.target_end:find{
+        token = true, class = "secret_key", label = TRIAL,
+    })) do
+        if not object.trouble and (object.id or ""):sub(1, #TRIAL) == TRIAL then
+            check(object:destroy())
+        end
+    end
+end
+
 -- What the target holds, by identity without key material.
 function M:index_target()
     local index = {}
+    if not self.options.plan then
+        self:remove_trials()
+    end
     self.existing = check(self.target_end:find{ token = true })
     for _, object in ipairs(self.existing) do
         self.unread = self.unread or object.trouble
