@@ -68,11 +68,6 @@ struct kf_session *kf_end_session(const struct kf_end *end)
     return end->session;
 }
 
-struct kf_domain *kf_end_domain(const struct kf_end *end)
-{
-    return end->domain;
-}
-
 kf_rv kf_end_read(struct kf_end *end, CK_OBJECT_HANDLE object,
                   struct kf_attributes **out, uint64_t *unread, size_t *unread_count,
                   struct kf_error *err)

@@ -91,7 +91,6 @@ kf_rv kf_end_open(const struct kf_engine *engine, struct kf_session *session,
 void kf_end_free(struct kf_end *end); /* aborts what is staged; NULL is fine */
 const struct kf_engine *kf_end_engine(const struct kf_end *end);
 struct kf_session *kf_end_session(const struct kf_end *end);
-struct kf_domain *kf_end_domain(const struct kf_end *end);
 
 /* As kf_object_read in the end's session. */
 kf_rv kf_end_read(struct kf_end *end, CK_OBJECT_HANDLE object,

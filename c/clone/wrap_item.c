@@ -16,7 +16,8 @@ bool kf_wrap_is_key(CK_OBJECT_CLASS object_class)
     return object_class == CKO_PRIVATE_KEY || object_class == CKO_SECRET_KEY;
 }
 
-bool kf_wrap_unwraps(const struct kf_wrap_item *item)
+/* C_UnwrapKey makes it (else C_CreateObject). */
+static bool unwraps(const struct kf_wrap_item *item)
 {
     return item->wrapped && !item->create;
 }
@@ -179,7 +180,7 @@ static bool is_sent(const struct kf_wrap_item *item,
         return token && attribute->len == 1 && !attribute->value[0];
     if (type == CKA_TRUSTED && attribute->len == 1 && attribute->value[0])
         return false; /* only the SO may say so */
-    if (kf_wrap_unwraps(item) && (kf_wrap_is_number(type) || (roles & KF_ROLE_KEY)))
+    if (unwraps(item) && (kf_wrap_is_number(type) || (roles & KF_ROLE_KEY)))
         return false;
     if (!attribute->len)
         return attribute->kind == KF_BYTES && level == LEVEL_FULL &&
@@ -221,13 +222,13 @@ static kf_rv build_set(const struct kf_wrap_item *item, enum level level, bool t
             good = kf_attributes_set(set, at->type, at->kind, at->value, at->len);
     }
     for (i = 0;
-         good && item->hidden && !kf_wrap_unwraps(item) && i < item->hidden->count;
+         good && item->hidden && !unwraps(item) && i < item->hidden->count;
          i++) {
         const struct kf_attribute *at = &item->hidden->at[i];
 
         good = kf_attributes_set(set, at->type, at->kind, at->value, at->len);
     }
-    if (good && kf_wrap_unwraps(item))
+    if (good && unwraps(item))
         shorten(set, rows, count);
     if (!good) {
         kf_attributes_free(set);
@@ -254,7 +255,7 @@ static kf_rv make_at(struct kf_wrap_format *format, const struct kf_wrap_item *i
     *out = CK_INVALID_HANDLE;
     if (rv)
         return kf_fail(err, rv, NULL, NULL, "no memory for a template");
-    rv = kf_wrap_unwraps(item)
+    rv = unwraps(item)
              ? kf_wrap_in(format, item->wrapped, item->wrapped_len, set, out, err)
              : kf_object_create(format->session, set, out, err);
     kf_attributes_free(set);
@@ -286,7 +287,7 @@ kf_rv kf_wrap_make(struct kf_wrap_format *format, struct kf_wrap_item *item, boo
 
     if (again)
         rv = make_at(format, item, LEVEL_NEEDED, token, out, NULL);
-    if (rv && again && kf_wrap_unwraps(item) && open_body(format, item)) {
+    if (rv && again && unwraps(item) && open_body(format, item)) {
         rv = make_at(format, item, LEVEL_FULL, token, out, NULL);
         if (kf_wrap_is_about_template(rv))
             rv = make_at(format, item, LEVEL_NEEDED, token, out, NULL);

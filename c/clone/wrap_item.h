@@ -34,8 +34,6 @@ kf_rv kf_wrap_make(struct kf_wrap_format *format, struct kf_wrap_item *item, boo
                    CK_OBJECT_HANDLE *out, struct kf_error *err);
 
 bool kf_wrap_is_key(CK_OBJECT_CLASS object_class); /* one with key bytes */
-/* C_UnwrapKey makes it (else C_CreateObject). */
-bool kf_wrap_unwraps(const struct kf_wrap_item *item);
 /* MODIFIABLE, COPYABLE, DESTROYABLE. */
 bool kf_wrap_true_by_default(uint64_t type);
 /* The public numbers of keys, and CKA_VALUE. */

@@ -23,22 +23,6 @@ struct kf_secret **kf_lua_new_secret(lua_State *L)
     return box;
 }
 
-static int new_box(lua_State *L)
-{
-    kf_lua_new_secret(L);
-    return 1;
-}
-
-void kf_lua_push_secret(lua_State *L, struct kf_secret *take)
-{
-    lua_pushcfunction(L, new_box);
-    if (lua_pcall(L, 0, 1, 0) != LUA_OK) {
-        kf_secret_free(take);
-        lua_error(L);
-    }
-    *(struct kf_secret **)lua_touserdata(L, -1) = take;
-}
-
 void kf_lua_push_result(lua_State *L, struct kf_secret **box)
 {
     lua_pushlstring(L, (const char *)(*box)->data, (*box)->len);

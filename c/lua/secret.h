@@ -22,7 +22,5 @@ struct kf_secret **kf_lua_new_secret(lua_State *L);
 /* [-0, +1, m] Pushes the bytes in the box, which was made for a result that is no secret,
  * and empties it now: locked memory is scarce, and Lua does not know that it is used. */
 void kf_lua_push_result(lua_State *L, struct kf_secret **box);
-/* [-0, +1, m] Takes `take`, which is freed also when Lua has no memory for the box. */
-void kf_lua_push_secret(lua_State *L, struct kf_secret *take);
 
 #endif

@@ -198,8 +198,8 @@ static int session_init_pin(lua_State *L)
     return succeed(L);
 }
 
-/* The domain that really lives in the token, NULL when there is none; looked for once, when
- * the first object turns up that says it is one of its keys. */
+/* The domain that really lives in the token, NULL when there is none; looked for when an
+ * object turns up that says it is one of its keys, until it is found. */
 static const struct kf_domain *own_domain(struct box *box)
 {
     struct kf_error err = { 0 };
