@@ -332,7 +332,7 @@ bool kf_domain_is_key(const struct kf_attributes *object, uint8_t check[KF_CHECK
 /* In a token */
 
 static const char REMAKE[] =
-    "the partition's domain cannot be used; make the partition anew";
+    "the partition's domain cannot be used: delete the partition and make it anew";
 
 /* Files one candidate under its purpose. */
 static kf_rv take_key(struct kf_session *session, CK_OBJECT_HANDLE handle,

@@ -102,6 +102,10 @@ static kf_rv probe(struct kf_session *session, struct kf_error *err)
 
 /* ---------------------------------------- the token's own domain */
 
+/* A run that was killed while it made the partition leaves one like this, too. */
+static const char REMAKE[] =
+    "delete the partition (keyferry partition delete) and make it anew";
+
 enum { PURPOSES = 3 };
 
 struct domain_keys {
@@ -128,7 +132,6 @@ static bool may_be_domain_key(const struct kf_attributes *stored)
 static kf_rv take_domain_key(struct domain_keys *keys,
                              const struct kf_attributes *object, struct kf_error *err)
 {
-    static const char HINT[] = "make the partition anew";
     const struct kf_attribute *value = kf_attributes_get(object, CKA_VALUE);
     enum kf_domain_purpose purpose;
     uint8_t check[KF_CHECK_BYTES];
@@ -139,10 +142,10 @@ static kf_rv take_domain_key(struct domain_keys *keys,
     }
     if (keys->keys[purpose]
         || (keys->count && memcmp(check, keys->check, sizeof check) != 0))
-        return kf_fail(err, KFR_AMBIGUOUS, "", HINT,
+        return kf_fail(err, KFR_AMBIGUOUS, "", REMAKE,
                        "the partition has more than one cloning domain");
     if (!value || value->kind != KF_BYTES || !value->len)
-        return kf_fail(err, KFR_DAMAGED, "", HINT,
+        return kf_fail(err, KFR_DAMAGED, "", REMAKE,
                        "a key of the partition's cloning domain is empty");
     keys->keys[purpose] = kf_secret_from(value->value, value->len);
     if (!keys->keys[purpose])
@@ -182,13 +185,13 @@ static kf_rv domain_of_keys(const struct domain_keys *keys, struct kf_domain **o
     kf_rv rv;
 
     if (keys->count != PURPOSES)
-        return kf_fail(err, KFR_DAMAGED, "", "make the partition anew",
+        return kf_fail(err, KFR_DAMAGED, "", REMAKE,
                        "the partition has %zu of the %d keys of its cloning domain",
                        keys->count, PURPOSES);
     rv = kf_domain_from_keys(keys->keys[KF_DOMAIN_WRAP], keys->keys[KF_DOMAIN_ENCRYPT],
                              keys->keys[KF_DOMAIN_MAC], &domain, err);
     if (!rv && memcmp(kf_domain_check(domain), keys->check, KF_CHECK_BYTES) != 0)
-        rv = kf_fail(err, KFR_DAMAGED, "", "make the partition anew",
+        rv = kf_fail(err, KFR_DAMAGED, "", REMAKE,
                      "the keys of the partition's domain do not give its check value");
     if (!rv) {
         *out = domain;

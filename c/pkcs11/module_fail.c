@@ -59,7 +59,8 @@ static const struct advice advices[] = {
     {CKR_TOKEN_NOT_RECOGNIZED, "the token is not initialised, or of another kind"},
     {CKR_TOKEN_WRITE_PROTECTED, "the token is write-protected"},
     {CKR_USER_NOT_LOGGED_IN, "log in first"},
-    {CKR_USER_PIN_NOT_INITIALIZED, "the security officer must set the user PIN first"},
+    {CKR_USER_PIN_NOT_INITIALIZED, "the security officer must set the user PIN first; a "
+                                   "partition that was left half made is best deleted"},
     {CKR_USER_TYPE_INVALID, "the token has no such role"},
     {CKR_USER_ANOTHER_ALREADY_LOGGED_IN, "another role is logged in: log out first"},
     {CKR_CRYPTOKI_ALREADY_INITIALIZED,
