@@ -197,16 +197,17 @@ static kf_rv template_of(const struct kf_attributes *set, struct kf_template **o
     return kf_template_new(&set, 1, out, err);
 }
 
-/* ---- failures ---- */
-
-static kf_rv still_open(const struct kf_session *session, const char *call,
-                        struct kf_error *err)
+/* What comes before every call that takes one template. */
+static kf_rv prepare(const struct kf_session *session, const char *call,
+                     const struct kf_attributes *set, struct kf_template **template,
+                     struct kf_error *err)
 {
-    if (kf_session_is_open(session))
-        return 0;
-    return kf_module_fail(err, KFR_CLOSED, call, "the session on token %s is closed",
-                          kf_session_token(session)->label);
+    kf_rv rv = kf_session_check_open(session, call, err);
+
+    return rv == 0 ? template_of(set, template, err) : rv;
 }
+
+/* ---- failures ---- */
 
 static kf_rv object_failed(struct kf_error *err, CK_RV answer, const char *call,
                            CK_OBJECT_HANDLE object)
@@ -296,11 +297,9 @@ kf_rv kf_objects_find(struct kf_session *session, const struct kf_attributes *fi
 {
     struct kf_template *template = NULL;
     struct handles handles = {0};
-    kf_rv rv = still_open(session, "C_FindObjectsInit", err);
+    kf_rv rv = prepare(session, "C_FindObjectsInit", filter, &template, err);
     CK_RV answer;
 
-    if (rv == 0)
-        rv = template_of(filter, &template, err);
     if (rv != 0)
         goto done;
     answer = CALL(session, C_FindObjectsInit, template->at, template->count);
@@ -329,7 +328,7 @@ done:
 kf_rv kf_object_touch(struct kf_session *session, CK_OBJECT_HANDLE object,
                       struct kf_error *err)
 {
-    kf_rv rv = still_open(session, "C_GetObjectSize", err);
+    kf_rv rv = kf_session_check_open(session, "C_GetObjectSize", err);
     CK_ULONG size;
     CK_RV answer;
 
@@ -345,11 +344,9 @@ kf_rv kf_object_create(struct kf_session *session, const struct kf_attributes *s
                        CK_OBJECT_HANDLE *out, struct kf_error *err)
 {
     struct kf_template *template = NULL;
-    kf_rv rv = still_open(session, "C_CreateObject", err);
+    kf_rv rv = prepare(session, "C_CreateObject", set, &template, err);
     CK_RV answer;
 
-    if (rv == 0)
-        rv = template_of(set, &template, err);
     if (rv != 0)
         goto done;
     answer = CALL(session, C_CreateObject, template->at, template->count, out);
@@ -366,11 +363,9 @@ kf_rv kf_object_copy(struct kf_session *session, CK_OBJECT_HANDLE object,
                      struct kf_error *err)
 {
     struct kf_template *template = NULL;
-    kf_rv rv = still_open(session, "C_CopyObject", err);
+    kf_rv rv = prepare(session, "C_CopyObject", changes, &template, err);
     CK_RV answer;
 
-    if (rv == 0)
-        rv = template_of(changes, &template, err);
     if (rv != 0)
         goto done;
     answer = CALL(session, C_CopyObject, object, template->at, template->count, out);
@@ -385,11 +380,9 @@ kf_rv kf_object_change(struct kf_session *session, CK_OBJECT_HANDLE object,
                        const struct kf_attributes *changes, struct kf_error *err)
 {
     struct kf_template *template = NULL;
-    kf_rv rv = still_open(session, "C_SetAttributeValue", err);
+    kf_rv rv = prepare(session, "C_SetAttributeValue", changes, &template, err);
     CK_RV answer;
 
-    if (rv == 0)
-        rv = template_of(changes, &template, err);
     if (rv != 0)
         goto done;
     answer = CALL(session, C_SetAttributeValue, object, template->at, template->count);
@@ -403,7 +396,7 @@ done:
 kf_rv kf_object_destroy(struct kf_session *session, CK_OBJECT_HANDLE object,
                         struct kf_error *err)
 {
-    kf_rv rv = still_open(session, "C_DestroyObject", err);
+    kf_rv rv = kf_session_check_open(session, "C_DestroyObject", err);
     CK_RV answer;
 
     if (rv != 0)
@@ -417,11 +410,9 @@ kf_rv kf_object_generate(struct kf_session *session, CK_MECHANISM *mechanism,
                          struct kf_error *err)
 {
     struct kf_template *template = NULL;
-    kf_rv rv = still_open(session, "C_GenerateKey", err);
+    kf_rv rv = prepare(session, "C_GenerateKey", set, &template, err);
     CK_RV answer;
 
-    if (rv == 0)
-        rv = template_of(set, &template, err);
     if (rv != 0)
         goto done;
     answer =
@@ -442,7 +433,7 @@ kf_rv kf_object_generate_pair(struct kf_session *session, CK_MECHANISM *mechanis
 {
     struct kf_template *public = NULL;
     struct kf_template *private = NULL;
-    kf_rv rv = still_open(session, "C_GenerateKeyPair", err);
+    kf_rv rv = kf_session_check_open(session, "C_GenerateKeyPair", err);
     CK_RV answer;
 
     if (rv == 0)
@@ -467,11 +458,9 @@ kf_rv kf_object_derive(struct kf_session *session, CK_OBJECT_HANDLE key,
                        CK_OBJECT_HANDLE *out, struct kf_error *err)
 {
     struct kf_template *template = NULL;
-    kf_rv rv = still_open(session, "C_DeriveKey", err);
+    kf_rv rv = prepare(session, "C_DeriveKey", set, &template, err);
     CK_RV answer;
 
-    if (rv == 0)
-        rv = template_of(set, &template, err);
     if (rv != 0)
         goto done;
     answer =
@@ -489,11 +478,9 @@ kf_rv kf_object_unwrap(struct kf_session *session, CK_OBJECT_HANDLE unwrapping,
                        struct kf_error *err)
 {
     struct kf_template *template = NULL;
-    kf_rv rv = still_open(session, "C_UnwrapKey", err);
+    kf_rv rv = prepare(session, "C_UnwrapKey", set, &template, err);
     CK_RV answer;
 
-    if (rv == 0)
-        rv = template_of(set, &template, err);
     if (rv != 0)
         goto done;
     answer = CALL(session, C_UnwrapKey, mechanism, unwrapping, (CK_BYTE *)wrapped, len,

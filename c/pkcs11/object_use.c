@@ -26,15 +26,6 @@ struct step {
     CK_OBJECT_HANDLE wrapping, key;
 };
 
-static kf_rv still_open(const struct kf_session *session, const char *call,
-                        struct kf_error *err)
-{
-    if (kf_session_is_open(session))
-        return 0;
-    return kf_module_fail(err, KFR_CLOSED, call, "the session on token %s is closed",
-                          kf_session_token(session)->label);
-}
-
 static CK_RV take_step(const struct step *step, CK_BYTE *out, CK_ULONG *len)
 {
     CK_SESSION_HANDLE handle = kf_session_handle(step->session);
@@ -147,7 +138,7 @@ static kf_rv operate(struct kf_session *session, enum operation operation,
 {
     const struct plan *plan = &plans[operation];
     struct step step = {.call = plan->call, .session = session, .len = len};
-    kf_rv rv = still_open(session, plan->init_call, err);
+    kf_rv rv = kf_session_check_open(session, plan->init_call, err);
     CK_RV answer;
 
     if (rv != 0)
@@ -198,7 +189,7 @@ kf_rv kf_object_verify(struct kf_session *session, CK_OBJECT_HANDLE key,
 {
     struct kf_module *module = kf_session_module(session);
     CK_SESSION_HANDLE handle = kf_session_handle(session);
-    kf_rv rv = still_open(session, "C_VerifyInit", err);
+    kf_rv rv = kf_session_check_open(session, "C_VerifyInit", err);
     CK_RV answer;
 
     if (rv != 0)
@@ -217,7 +208,7 @@ kf_rv kf_session_random(struct kf_session *session, size_t len, struct kf_secret
                         struct kf_error *err)
 {
     struct kf_secret *random = NULL;
-    kf_rv rv = still_open(session, "C_GenerateRandom", err);
+    kf_rv rv = kf_session_check_open(session, "C_GenerateRandom", err);
     CK_RV answer;
 
     if (rv != 0)
@@ -251,7 +242,7 @@ kf_rv kf_object_wrap(struct kf_session *session, CK_OBJECT_HANDLE wrapping,
         .wrapping = wrapping,
         .key = key,
     };
-    kf_rv rv = still_open(session, step.call, err);
+    kf_rv rv = kf_session_check_open(session, step.call, err);
 
     return rv == 0 ? produce(&step, FIRST_BYTES, out, err) : rv;
 }

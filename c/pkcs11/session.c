@@ -106,8 +106,8 @@ void kf_session_free(struct kf_session *session)
 
 /* ---- login ---- */
 
-static kf_rv still_open(const struct kf_session *session, const char *call,
-                        struct kf_error *err)
+kf_rv kf_session_check_open(const struct kf_session *session, const char *call,
+                            struct kf_error *err)
 {
     if (kf_session_is_open(session))
         return 0;
@@ -181,7 +181,7 @@ kf_rv kf_session_login(struct kf_session *session, CK_USER_TYPE user,
 
     if (!role)
         return kf_fail(err, rv, NULL, NULL, "there is no login for role %lu", user);
-    rv = still_open(session, "C_Login", err);
+    rv = kf_session_check_open(session, "C_Login", err);
     if (rv == 0)
         rv = foresee(session, role, pin, err);
     if (rv != 0)
@@ -205,7 +205,7 @@ kf_rv kf_session_login(struct kf_session *session, CK_USER_TYPE user,
 
 kf_rv kf_session_logout(struct kf_session *session, struct kf_error *err)
 {
-    kf_rv rv = still_open(session, "C_Logout", err);
+    kf_rv rv = kf_session_check_open(session, "C_Logout", err);
     CK_RV answer;
 
     drop_pin(session);
@@ -220,7 +220,7 @@ kf_rv kf_session_logout(struct kf_session *session, struct kf_error *err)
 kf_rv kf_session_init_pin(struct kf_session *session, const struct kf_secret *pin,
                           struct kf_error *err)
 {
-    kf_rv rv = still_open(session, "C_InitPIN", err);
+    kf_rv rv = kf_session_check_open(session, "C_InitPIN", err);
     CK_RV answer;
 
     if (rv == 0)

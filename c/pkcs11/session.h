@@ -34,6 +34,9 @@ kf_rv kf_session_init_pin(struct kf_session *session, const struct kf_secret *pi
                           struct kf_error *err);
 
 bool kf_session_is_open(const struct kf_session *session);
+/* 0, or KFR_CLOSED with the sentence for a call that is not made then. */
+kf_rv kf_session_check_open(const struct kf_session *session, const char *call,
+                            struct kf_error *err);
 bool kf_session_is_writable(const struct kf_session *session);
 CK_SESSION_HANDLE kf_session_handle(const struct kf_session *session);
 CK_SLOT_ID kf_session_slot(const struct kf_session *session);

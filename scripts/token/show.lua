@@ -64,13 +64,7 @@ local function run(ctx)
             unreadable, last = unreadable + 1, problem
         end
     end
-    if unreadable == 0 then
-        return 0
-    elseif unreadable == #hsms then
-        return nil, last
-    end
-    return ctx:finish({ status = 1,
-        reason = ("%d of %d HSMs could not be read"):format(unreadable, #hsms) })
+    return ctx:finish_looking(unreadable, #hsms, last)
 end
 
 return {

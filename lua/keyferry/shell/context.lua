@@ -111,4 +111,18 @@ function Context:finish(result)
     return self.output:finish(last)
 end
 
+--- The end of a command that looked at several HSMs, some of which could not be read.
+-- @tparam integer unreadable how many
+-- @tparam integer total of how many
+-- @param last the error of the last of them
+function Context:finish_looking(unreadable, total, last)
+    if unreadable == 0 then
+        return 0
+    elseif unreadable == total then
+        return nil, last
+    end
+    return self:finish({ status = 1,
+        reason = ("%d of %d HSMs could not be read"):format(unreadable, total) })
+end
+
 return M
