@@ -1,0 +1,229 @@
+-- SPDX-License-Identifier: MIT
+--- Commands: finding the script that two words mean, its help, and running it.
+local core = require("keyferry.core")
+
+local context = require("keyferry.shell.context")
+local failure = require("keyferry.shell.failure")
+local help = require("keyferry.shell.help")
+local options = require("keyferry.shell.options")
+local script = require("keyferry.shell.script")
+local status = require("keyferry.shell.status")
+local text = require("keyferry.shell.text")
+
+local M = {}
+
+local function names_of(globals)
+    local names = {}
+    for i, option in ipairs(globals) do
+        names[i] = option.name
+    end
+    return names
+end
+
+-- What run threw or returned, as the end of the command.
+local function conclude(shell, ctx, ok, code, err)
+    if not ok then
+        err = code -- what was thrown
+        if shell.debug and type(err) == "string" then
+            shell.out:err(text.clean(err, "\n\t"))
+        end
+        if not status.code(err) then
+            err = core.error({ code = "KFR_SCRIPT", what = failure.one_line(err) })
+        end
+        return ctx:finish({ reason = err })
+    end
+    if code == nil and err ~= nil then
+        return ctx:finish({ reason = err })
+    end
+    if ctx.finished then
+        return ctx.finished -- what was printed and what is returned are one number
+    end
+    if math.type(code) ~= "integer" or code < 0 or code > 255 then
+        return ctx:finish({ status = status.SCRIPT, reason = "the script returned no status" })
+    end
+    return ctx:finish({ status = code })
+end
+
+local function warn_of_secrets(shell, names)
+    if #names == 0 then
+        return
+    end
+    for i, name in ipairs(names) do
+        names[i] = "-" .. name
+    end
+    shell.out:warn("%s on the command line can be seen in the process list and in the"
+        .. " shell's history", table.concat(names, ", "))
+end
+
+local function parse_command(found, words, first, globals)
+    local parsed, problem, hint = options.parse(found.options or {}, words, {
+        first = first, secret = core.secret, elsewhere = names_of(globals),
+    })
+    if not parsed then
+        return nil, failure.usage(problem, hint)
+    end
+    if not parsed.help and found.rules then
+        problem = found.rules(parsed.values)
+        if problem then
+            return nil, failure.usage(problem, "see -help")
+        end
+    end
+    return parsed
+end
+
+local function print_lines(shell, lines)
+    for _, line in ipairs(lines) do
+        shell.stdout:write(line, "\n")
+    end
+    return status.SUCCESS
+end
+
+-- Runs a loaded script with the words from first on.
+local function execute(shell, found, words, first, how)
+    local ctx, parsed, err, ok, code
+    ok, parsed, err = xpcall(parse_command, failure.handler(shell.debug), found, words, first,
+        shell.globals)
+    if not ok then
+        parsed, err = nil, core.error({ code = "KFR_SCRIPT", what = failure.one_line(parsed) })
+    end
+    if not parsed then
+        return failure.command(shell, found.name, err)
+    end
+    if parsed.help then
+        return print_lines(shell, help.command(found, how.entry, how.program))
+    end
+    warn_of_secrets(shell, parsed.secrets)
+    err = shell.configure()
+    if err then
+        return failure.command(shell, found.name, err)
+    end
+    ctx = context.new(found, parsed.values, shell.out)
+    ok, code, err = xpcall(found.run, failure.handler(shell.debug), ctx)
+    return conclude(shell, ctx, ok, code, err)
+end
+
+local function load_entry(shell, entry)
+    return script.load(entry.path, {
+        name = entry.noun .. " " .. entry.verb, stock = not entry.own, print = shell.print,
+    })
+end
+
+-- One of the words that there are: exact, or a unique prefix.
+local function pick(kind, word, names, before)
+    local found = text.matching(word, names)
+    local near
+    if #found == 1 then
+        return found[1]
+    end
+    if #found > 1 then
+        return nil, failure.usage(("%s '%s' is ambiguous: %s"):format(kind, word,
+            table.concat(found, ", ")), "write more of it")
+    end
+    near = text.nearest(word, names)
+    return nil, core.error({ code = "KFR_NOT_FOUND",
+        what = ("there is no command '%s%s'"):format(before, text.clean(word)),
+        hint = near and ("did you mean '%s%s'?"):format(before, near)
+            or "see keyferry help" })
+end
+
+local function nouns_and_verbs(noun)
+    local names, seen = {}, {}
+    for _, entry in ipairs(script.all()) do
+        local name = noun and entry.verb or entry.noun
+        if (not noun or entry.noun == noun) and not seen[name] then
+            seen[name] = true
+            names[#names + 1] = name
+        end
+    end
+    return names
+end
+
+-- The command that two typed words mean.
+local function resolve(noun, verb)
+    local err
+    noun, err = pick("noun", noun, nouns_and_verbs(), "")
+    if not noun then
+        return nil, err
+    end
+    if not verb or verb:sub(1, 1) == "-" then
+        return nil, failure.usage(("'%s' needs a verb: %s"):format(noun,
+            table.concat(nouns_and_verbs(noun), ", ")), "see keyferry help " .. noun)
+    end
+    verb, err = pick("verb", verb, nouns_and_verbs(noun), noun .. " ")
+    if not verb then
+        return nil, err
+    end
+    return script.find(noun, verb)
+end
+
+local function list_commands(shell, noun)
+    local entries = {}
+    for _, entry in ipairs(script.all()) do
+        if not noun or entry.noun == noun then
+            local err
+            entry.script, err = load_entry(shell, entry)
+            entry.problem = err and failure.one_line(err)
+            entries[#entries + 1] = entry
+        end
+    end
+    return print_lines(shell, help.commands(entries, not noun and shell.globals or nil))
+end
+
+--- `help`, and the words after it.
+function M.help(shell, words, first)
+    local noun, verb = words[first], words[first + 1]
+    local entry, found, err
+    if not noun then
+        return list_commands(shell)
+    end
+    if not verb then
+        noun, err = pick("noun", noun, nouns_and_verbs(), "")
+        return noun and list_commands(shell, noun) or failure.plain(shell, err)
+    end
+    entry, err = resolve(noun, verb)
+    if entry then
+        found, err = load_entry(shell, entry)
+    end
+    if not found then
+        return failure.plain(shell, err)
+    end
+    return print_lines(shell, help.command(found, entry))
+end
+
+--- The command that words[first] and the next one name.
+-- @param shell the program
+-- @tparam table words
+-- @tparam integer first
+-- @treturn integer the exit status
+function M.run(shell, words, first)
+    local entry, found, err
+    if words[first + 1] == "-help" or words[first + 1] == "--help" then
+        return M.help(shell, { words[first] }, 1)
+    end
+    entry, err = resolve(words[first], words[first + 1])
+    if not entry then
+        return failure.command(shell, text.clean(words[first]), err)
+    end
+    found, err = load_entry(shell, entry)
+    if not found then
+        return failure.command(shell, entry.noun .. " " .. entry.verb, err)
+    end
+    return execute(shell, found, words, first + 2, { entry = entry })
+end
+
+--- `run`, and the words after it: a file and its options.
+function M.file(shell, words, first)
+    local path = words[first]
+    local found, err
+    if not path then
+        return failure.plain(shell, failure.usage("run needs a file",
+            "write: keyferry run FILE.lua"))
+    end
+    found, err = script.load(path, { print = shell.print })
+    if not found then
+        return failure.command(shell, "run " .. path, err)
+    end
+    return execute(shell, found, words, first + 1, { program = "keyferry run " .. path })
+end
+
+return M
