@@ -142,22 +142,29 @@ static bool label_is(const struct kf_attribute *at, const char *label)
 }
 
 /* The serial number of a token is made of the name of its folder. */
-static bool has_this_label(const struct kf_softhsm_conf *conf, const char *folder,
-                           const char *label)
+static struct kf_attributes *read_token(const struct kf_softhsm_conf *conf,
+                                        const char *folder, char serial[17])
 {
-    char serial[17];
     struct kf_store *store = NULL;
     struct kf_attributes *token = NULL;
-    bool same = false;
 
     memcpy(serial, folder + 19, 4);
     memcpy(serial + 4, folder + 24, 12);
     serial[16] = '\0';
-    if (kf_store_open(conf, serial, &store, NULL) == KFR_OK
-        && kf_store_read(store, "token.object", &token, NULL) == KFR_OK)
-        same = label_is(kf_attributes_get(token, OS_TOKEN_LABEL), label);
-    kf_attributes_free(token);
+    if (kf_store_open(conf, serial, &store, NULL) == KFR_OK)
+        (void)kf_store_read(store, "token.object", &token, NULL);
     kf_store_free(store);
+    return token;
+}
+
+static bool has_this_label(const struct kf_softhsm_conf *conf, const char *folder,
+                           const char *label)
+{
+    char serial[17];
+    struct kf_attributes *token = read_token(conf, folder, serial);
+    bool same = token && label_is(kf_attributes_get(token, OS_TOKEN_LABEL), label);
+
+    kf_attributes_free(token);
     return same;
 }
 
@@ -175,4 +182,57 @@ kf_rv kf_softhsm_has_label(const struct kf_softhsm_conf *conf, const char *label
             *has = has_this_label(conf, entry->d_name, label);
     closedir(folder);
     return KFR_OK;
+}
+
+static bool describe(const struct kf_softhsm_conf *conf, const char *folder,
+                     struct kf_softhsm_token *out)
+{
+    struct kf_attributes *token = read_token(conf, folder, out->serial);
+    const struct kf_attribute *at =
+        token ? kf_attributes_get(token, OS_TOKEN_LABEL) : NULL;
+    bool known = at && at->kind == KF_BYTES;
+
+    if (known) {
+        out->label_len = at->len < LABEL_CHARS ? at->len : LABEL_CHARS;
+        memcpy(out->label, at->value, out->label_len);
+        while (out->label_len && out->label[out->label_len - 1] == ' ')
+            out->label_len--;
+    }
+    kf_attributes_free(token);
+    return known;
+}
+
+kf_rv kf_softhsm_tokens(const struct kf_softhsm_conf *conf, struct kf_softhsm_token **out,
+                        size_t *count, struct kf_error *err)
+{
+    const struct dirent *entry;
+    struct kf_softhsm_token *list = NULL;
+    struct kf_softhsm_token *more;
+    size_t have = 0;
+    kf_rv rv = KFR_OK;
+    DIR *folder = opendir(conf->tokendir);
+
+    if (!folder)
+        return kf_fail_errno(err, "opendir", "%s", conf->tokendir);
+    while (!rv && (entry = readdir(folder))) {
+        if (strlen(entry->d_name) != UUID_CHARS)
+            continue;
+        more = reallocarray(list, have + 1, sizeof *list);
+        if (!more) {
+            rv = KFR_MEMORY;
+            kf_fail(err, rv, "", "", "no memory for the list of tokens");
+            continue;
+        }
+        list = more;
+        have += describe(conf, entry->d_name, &list[have]);
+    }
+    closedir(folder);
+    if (rv) {
+        free(list);
+        list = NULL;
+        have = 0;
+    }
+    *out = list;
+    *count = have;
+    return rv;
 }

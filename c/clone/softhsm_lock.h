@@ -32,4 +32,16 @@ void kf_softhsm_lock_free(struct kf_softhsm_lock *lock); /* NULL is fine */
 kf_rv kf_softhsm_has_label(const struct kf_softhsm_conf *conf, const char *label,
                            bool *has, struct kf_error *err);
 
+/* A token as its own file describes it. `label` has no blanks at its end. */
+struct kf_softhsm_token {
+    char serial[17];
+    unsigned char label[32];
+    size_t label_len;
+};
+
+/* The tokens of a store, read without starting SoftHSM, which would look at every object
+ * first. What cannot be read is left out. The caller frees *out (plain free). */
+kf_rv kf_softhsm_tokens(const struct kf_softhsm_conf *conf, struct kf_softhsm_token **out,
+                        size_t *count, struct kf_error *err);
+
 #endif

@@ -203,6 +203,41 @@ static int has_label(lua_State *L)
     return 1;
 }
 
+/***
+The tokens of the store now, read from its files: SoftHSM is not started.
+@function softhsm.tokens
+@string path the softhsm2.conf
+@treturn[1] table array of { label, serial }
+@treturn[2] nil
+@treturn[2] err
+*/
+static int tokens(lua_State *L)
+{
+    const char *path = kf_lua_check_text(L, 1);
+    struct kf_softhsm_conf *conf = lua_newuserdatauv(L, sizeof *conf, 0);
+    struct kf_lua_keep *keep = kf_lua_keep(L, free);
+    struct kf_softhsm_token *list = NULL;
+    struct kf_error err = { 0 };
+    size_t count = 0;
+    kf_rv rv = kf_softhsm_conf_read(path, conf, &err);
+
+    if (!rv)
+        rv = kf_softhsm_tokens(conf, &list, &count, &err);
+    if (rv)
+        return kf_lua_refuse(L, &err);
+    keep->held = list;
+    lua_newtable(L);
+    for (size_t i = 0; i < count; i++) {
+        lua_createtable(L, 0, 2);
+        lua_pushlstring(L, (const char *)list[i].label, list[i].label_len);
+        lua_setfield(L, -2, "label");
+        lua_pushstring(L, list[i].serial);
+        lua_setfield(L, -2, "serial");
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    return 1;
+}
+
 /* Whether the removal of old objects has been decided in the token and is not all done. */
 static int lock_is_pending(lua_State *L)
 {
@@ -232,6 +267,7 @@ static const luaL_Reg functions[] = {
     { "has_label", has_label },
     { "lock_token", lock_token },
     { "lock_tokens", lock_tokens },
+    { "tokens", tokens },
     { NULL, NULL },
 };
 
