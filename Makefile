@@ -26,15 +26,17 @@ WERROR   ?= -Werror
 FLOOR_base   = $(call PKG,--cflags,libcrypto)
 FLOOR_pkcs11 = $(FLOOR_base) $(call PKG,--cflags,p11-kit-1)
 FLOOR_clone  = $(FLOOR_pkcs11)
-FLOOR_lua    = $(FLOOR_clone) $(call PKG,--cflags,$(LUA_PC))
+FLOOR_lua    = $(FLOOR_clone) $(call PKG,--cflags,$(LUA_PC) libedit)
 FLOOR_c      = $(FLOOR_lua)
 floor_of     = $(FLOOR_$(notdir $(patsubst %/,%,$(dir $(1)))))
 LIBS         = $(call PKG,--libs,libcrypto p11-kit-1) -ldl $(SANITIZE_LIBS)
 LUA_LIBS     = $(call PKG,--libs,$(LUA_PC))
+EDIT_LIBS    = $(call PKG,--libs,libedit)
 
 CORE := $(patsubst c/%.c,$(B)/c/%.o,$(wildcard c/base/*.c c/pkcs11/*.c c/clone/*.c))
-DOOR := $(patsubst c/%.c,$(B)/c/%.o,$(wildcard c/lua/*.c))
-MAIN := $(B)/c/main.o
+# The line editor is the program's alone: plain lua5.4 needs no libedit for a backup.
+MAIN := $(B)/c/main.o $(B)/c/lua/editor.o
+DOOR := $(filter-out $(MAIN),$(patsubst c/%.c,$(B)/c/%.o,$(wildcard c/lua/*.c)))
 
 .DEFAULT_GOAL := all
 .PHONY: all deps deps-test deps-demo core core.so demo test check lint sanitize memcheck bench clean help \
@@ -53,7 +55,7 @@ $(B)/c/%.o: c/%.c Makefile
 
 # The program hosts Lua and has the core inside; plain lua5.4 loads the same core.
 $(B)/keyferry: $(MAIN) $(DOOR) $(CORE)
-	$(CC) $(SANITIZE) -pie -Wl,-E -o $@ $^ $(LDFLAGS) $(LUA_LIBS) $(LIBS)
+	$(CC) $(SANITIZE) -pie -Wl,-E -o $@ $^ $(LDFLAGS) $(LUA_LIBS) $(EDIT_LIBS) $(LIBS)
 
 $(B)/lua/keyferry/core.so: $(DOOR) $(CORE)
 	@mkdir -p $(@D)

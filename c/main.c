@@ -4,10 +4,12 @@
  */
 #include "base/secret.h"
 #include "lua/door.h"
+#include "lua/editor.h"
 #include "lua/interrupt.h"
 #include "pkcs11/module.h"
 
 #include <fcntl.h>
+#include <langinfo.h>
 #include <lauxlib.h>
 #include <limits.h>
 #include <locale.h>
@@ -47,6 +49,14 @@ static bool fill_descriptors(void)
     if (fd > STDERR_FILENO)
         close(fd);
     return fd >= 0;
+}
+
+/* Labels are UTF-8, and so is what is typed and printed, whatever the locale. */
+static void set_characters(void)
+{
+    setlocale(LC_CTYPE, "");
+    if (strcmp(nl_langinfo(CODESET), "UTF-8") != 0)
+        setlocale(LC_CTYPE, "C.UTF-8");
 }
 
 /* exit() from within a PKCS#11 call: the module has given up (SoftHSM does, at a damaged
@@ -181,6 +191,14 @@ static int search_text(lua_State *L)
     return 2;
 }
 
+static int open_core(lua_State *L)
+{
+    int n = luaopen_keyferry_core(L);
+
+    kf_lua_open_editor(L);
+    return n;
+}
+
 /* Sets the table package (at 1) up for us. */
 static void prepare_package(lua_State *L, const char *root)
 {
@@ -200,7 +218,7 @@ static void prepare_package(lua_State *L, const char *root)
     lua_setfield(L, -2, "keyferry.root");
     lua_pop(L, 1);
     lua_getfield(L, 1, "preload");
-    lua_pushcfunction(L, luaopen_keyferry_core);
+    lua_pushcfunction(L, open_core);
     lua_setfield(L, -2, "keyferry.core");
     lua_pop(L, 1);
 }
@@ -286,7 +304,7 @@ int main(int argc, char **argv)
     if (!kf_secret_heap())
         goto done;
     started = true;
-    setlocale(LC_CTYPE, "");
+    set_characters();
     kf_lua_interrupt_watch(true);
     status = run_shell(L);
     kf_lua_interrupt_raise(L, false);

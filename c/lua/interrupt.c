@@ -16,6 +16,7 @@ enum { WATCHED = sizeof watched / sizeof *watched };
 
 /* Signals belong to the process, so this does, too. */
 static volatile sig_atomic_t arrived;
+static volatile sig_atomic_t ending;
 static lua_State *volatile raise_in;
 static struct sigaction before[WATCHED];
 static bool watching;
@@ -40,6 +41,8 @@ static void note(int number)
 
     if (arrived < PATIENCE)
         arrived++;
+    if (number != SIGINT)
+        ending = 1;
     if (number == SIGINT && arrived == PATIENCE) {
         signal(number, SIG_DFL);
         raise(number);
@@ -74,6 +77,11 @@ bool kf_lua_interrupted(void)
     return arrived != 0;
 }
 
+bool kf_lua_interrupt_ending(void)
+{
+    return ending != 0;
+}
+
 void kf_lua_interrupt_clear(void)
 {
     arrived = 0;
@@ -97,10 +105,12 @@ static int interrupt_watch(lua_State *L)
     return 0;
 }
 
+/* core.interrupted() -> boolean, boolean (the process is to end) */
 static int interrupt_arrived(lua_State *L)
 {
     lua_pushboolean(L, kf_lua_interrupted());
-    return 1;
+    lua_pushboolean(L, kf_lua_interrupt_ending());
+    return 2;
 }
 
 static int interrupt_clear(lua_State *L)

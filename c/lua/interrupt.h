@@ -17,6 +17,8 @@ void kf_lua_interrupt_watch(bool on);
 /* A signal arrived since the flag was last cleared. */
 bool kf_lua_interrupted(void);
 void kf_lua_interrupt_clear(void);
+/* One that asks the process to end (SIGTERM, SIGHUP) has arrived; clearing keeps it. */
+bool kf_lua_interrupt_ending(void);
 /* While on, a signal also raises an err object (KFR_INTERRUPTED) in the Lua code that
  * the main thread of L runs; calls into C end first. */
 void kf_lua_interrupt_raise(lua_State *L, bool on);

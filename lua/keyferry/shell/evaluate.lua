@@ -29,6 +29,11 @@ function M.compile(code, name, env)
     return load(code, name, "t", env)
 end
 
+--- Whether what compile says is wrong may be mended by another line.
+function M.unfinished(problem)
+    return problem:sub(-5) == "<eof>"
+end
+
 local function print_values(out, results)
     local parts = {}
     for i = 2, results.n do

@@ -1,80 +1,337 @@
 -- SPDX-License-Identifier: MIT
---- The prompt: lines read, run and answered until Ctrl-D.
+--- The prompt: lines read, run and answered until Ctrl-D or `exit`.
+--
+-- What a line is: its first word decides. A noun of the commands (`partition`), or one of
+-- exit, quit, help, history, record and run, makes it a command: when it stands alone, or a
+-- blank and then a word or an option follow. Except when Lua has a global of that name, and
+-- the line is Lua: after `partition = keyferry.partition "x"` the line `partition` shows the
+-- value, and `partition list` still is the command, since it is no Lua. What is no Lua, and
+-- begins with two bare words, is taken for a command, too: `partiton list` is told what was
+-- probably meant.
 local core = require("keyferry.core")
 
+local command = require("keyferry.shell.command")
 local evaluate = require("keyferry.shell.evaluate")
 local failure = require("keyferry.shell.failure")
+local history = require("keyferry.shell.history")
+local lexer = require("keyferry.shell.lexer")
+local record = require("keyferry.shell.record")
+local script = require("keyferry.shell.script")
 local status = require("keyferry.shell.status")
+local text = require("keyferry.shell.text")
+local words = require("keyferry.shell.words")
 
 local M = {}
 
 local PROMPT = "keyferry:> "
 local CONTINUED = "        >> "
 
-local function unfinished(problem)
-    return problem:sub(-5) == "<eof>"
+-- -- What a line is ----------------------------------------------------------------------
+
+local BUILT_IN = {}
+
+local function is_noun(word)
+    for _, entry in ipairs(script.all()) do
+        if entry.noun == word then
+            return true
+        end
+    end
+    return false
 end
 
--- Not core.terminal.ask: that drops what was typed ahead, and people paste.
-local function ask_line(question)
-    io.stderr:write(question)
-    local line = io.read("l")
-    if core.interrupted() then
-        core.interrupt_clear()
-        return nil, core.error({ code = "KFR_INTERRUPTED", what = "interrupted" })
-    end
-    if not line then
-        io.stderr:write("\n")
-    end
-    return line
+-- What may follow the first word of a command; `=`, `(` and the like make it Lua.
+local function is_argument(rest, built_in)
+    return rest == "" or rest:find("^%s+%-?%-?[%w_]") ~= nil
+        or built_in and rest:find("^%s+[^=(,%[{:]") ~= nil
 end
 
--- Reads lines until they are a whole chunk. Gives the text, then its chunk or nil and what
--- is wrong with it; nil and the refusal when the user answered with Ctrl-C or Ctrl-D.
-local function read_chunk(env)
+local function two_words(line)
+    local one, other = line:match("^%s*([%l][%w_-]*)%s+([%l][%w_-]*)")
+    return one and not lexer.KEYWORDS[one] and not lexer.KEYWORDS[other]
+end
+
+--- Whether a line is a command; see above.
+-- @string line
+-- @tparam table env the globals of the prompt
+-- @treturn boolean
+function M.is_command(line, env)
+    local word, rest = line:match("^%s*([%l][%w_-]*)(.-)%s*$")
+    local compiled, problem
+    if not word then
+        return false
+    end
+    compiled, problem = evaluate.compile(line, "=prompt", env)
+    if is_argument(rest, BUILT_IN[word]) and (BUILT_IN[word] or is_noun(word)) then
+        return not (compiled and env[word] ~= nil)
+    end
+    return not compiled and not evaluate.unfinished(problem) and two_words(line) or false
+end
+
+-- -- Commands ----------------------------------------------------------------------------
+
+local HELP_HERE = {
+    "",
+    "At the prompt a line is such a command, or Lua. Its own commands:",
+    "  help [NOUN [VERB]]   what there is, and what one does",
+    "  history              the lines typed before",
+    "  record FILE          write what was done so far as a policy that does it again",
+    "  run FILE [...]       a policy of your own",
+    "  exit, quit, Ctrl-D   close everything and end",
+    "An expression prints its value: keyferry.hsms(). What is assigned stays, without",
+    "'local': p = keyferry.partition \"NAME\". A line is Lua, not a command, when it is Lua",
+    "and uses a global that you made of the command's name.",
+    "Tab completes, Up and Ctrl-R find earlier lines; none with a secret is kept.",
+}
+
+BUILT_IN.help = function(self, list)
+    command.help(self.shell, list, 2)
+    if not list[2] then
+        for _, line in ipairs(HELP_HERE) do
+            self.shell.out:print(line)
+        end
+    end
+end
+
+BUILT_IN.run = function(self, list)
+    return command.file(self.shell, list, 2)
+end
+
+BUILT_IN.history = function(self)
+    for i, line in ipairs(self.history:lines()) do
+        self.shell.out:print("%5d  %s", i, (line:gsub("\n", "\n       ")))
+    end
+end
+
+BUILT_IN.record = function(self, list)
+    local err
+    if #list ~= 2 then
+        err = failure.usage("record needs one file", "write: record FILE.lua")
+    else
+        err = select(2, self.record:write(list[2]))
+    end
+    if err then
+        self.shell.out:problem(err)
+    else
+        self.shell.out:print("Recorded in %s; run it with: keyferry run %s", list[2],
+            text.shell_word(list[2]))
+    end
+end
+
+BUILT_IN.exit = function(self)
+    self.over = true
+end
+
+BUILT_IN.quit = BUILT_IN.exit
+
+local function run_command(self, line)
+    local list, problem = words.split(line)
+    local ok, code
+    if not list then
+        self.shell.out:problem(failure.usage(problem, "close the quote"))
+        return
+    end
+    if list[1] == "keyferry" and list[2] then
+        table.remove(list, 1)
+    end
+    if BUILT_IN[list[1]] then
+        BUILT_IN[list[1]](self, list)
+        return
+    end
+    self.record:prepare(line, list)
+    ok, code = xpcall(command.run, failure.handler(self.shell.debug), self.shell, list, 1)
+    if not ok then
+        self.shell.out:problem(code)
+    end
+    self.record:command(ok and code == status.SUCCESS)
+end
+
+-- -- Lua ---------------------------------------------------------------------------------
+
+local function run_lua(self, code, chunk, problem)
+    local ok, err
+    if not chunk then
+        self.shell.out:problem(problem)
+        return
+    end
+    ok, err = evaluate.run(self.shell, chunk)
+    if not ok then
+        self.shell.out:problem(err)
+    end
+    self.record:lua(code, ok)
+end
+
+-- -- Reading -----------------------------------------------------------------------------
+
+local function unfinished_words(line)
+    return words.split(line) == nil
+end
+
+-- Reads lines until they are a whole statement or command. Gives the text, and its chunk or
+-- what is wrong with it, or true for a command. nil, err: Ctrl-C. nil: the end.
+local function read(self)
     local code, chunk, problem
-    local line, err = ask_line(PROMPT)
+    local line, err = self.editor:read(self.prompts[1])
     while line do
         code = code and code .. "\n" .. line or line
-        chunk, problem = evaluate.compile(code, "=prompt", env)
-        if chunk or not unfinished(problem) then
-            return code, chunk, problem
+        if not code:find("%S") then
+            return code
         end
-        line, err = ask_line(CONTINUED)
+        if M.is_command(code, self.env) then
+            if not unfinished_words(code) then
+                return code, true
+            end
+        else
+            chunk, problem = evaluate.compile(code, "=prompt", self.env)
+            if chunk or not evaluate.unfinished(problem) then
+                return code, chunk, problem
+            end
+        end
+        line, err = self.editor:read(self.prompts[2])
     end
     return nil, err
 end
 
-local function take(shell, code, chunk, problem)
-    local ok, err = true, nil
-    if chunk and code and code:find("%S") then
-        ok, err = evaluate.run(shell, chunk)
-        core.interrupt_clear() -- it stopped that run, not the next line
-    elseif code and not chunk then
-        ok, err = false, problem
-    end
+-- An error anywhere in the handling of a line must not take open sessions with it.
+local function protected(self, run, ...)
+    local ok, err = xpcall(run, failure.handler(self.shell.debug), ...)
     if not ok then
-        shell.out:problem(err)
+        self.shell.out:problem(err)
     end
 end
 
---- The prompt, until Ctrl-D on an empty line.
+local function take(self, code, chunk, problem)
+    self.history:take(self.editor, code, chunk == true)
+    if chunk == true then
+        protected(self, run_command, self, code)
+    else
+        protected(self, run_lua, self, code, chunk, problem)
+    end
+    core.interrupt_clear() -- it stopped that run, not the next line
+end
+
+-- -- Completion --------------------------------------------------------------------------
+
+local function common_prefix(list)
+    local first = list[1]
+    local size = #first
+    for _, other in ipairs(list) do
+        while first:sub(1, size) ~= other:sub(1, size) do
+            size = size - 1
+        end
+    end
+    while size < #first and size > 0 and not utf8.len(first:sub(1, size)) do
+        size = size - 1
+    end
+    return first:sub(1, size)
+end
+
+local function in_columns(list, columns)
+    local width, lines = 1, {}
+    for _, item in ipairs(list) do
+        width = math.max(width, (utf8.len(item) or #item) + 2)
+    end
+    local per_line = math.max(1, columns // width)
+    local rows = (#list + per_line - 1) // per_line
+    for row = 1, math.min(rows, 100) do
+        local cells = {}
+        for i = row, #list, rows do
+            cells[#cells + 1] = list[i] .. (" "):rep(width - (utf8.len(list[i]) or #list[i]))
+        end
+        lines[row] = (table.concat(cells):gsub("%s+$", ""))
+    end
+    if rows > 100 then
+        lines[#lines + 1] = ("... %d in all"):format(#list)
+    end
+    return table.concat(lines, "\n")
+end
+
+-- A label can hold anything; what would move the cursor is not put on the line.
+local function plain(candidates)
+    local list = {}
+    for _, candidate in ipairs(candidates) do
+        if type(candidate) == "string" and utf8.len(candidate) and not candidate:find("%c") then
+            list[#list + 1] = candidate
+        end
+    end
+    return list
+end
+
+-- -> first, what to put there, what to list below; what core.editor wants.
+local function completer(shell, env)
+    local ok, complete = pcall(require, "keyferry.shell.complete")
+    if not ok then
+        return nil
+    end
+    return function(line, cursor)
+        local first, candidates = complete.line(shell, env, line, cursor)
+        local list = plain(candidates or {})
+        if #list == 0 then
+            return nil
+        elseif #list == 1 then
+            return first, list[1]
+        end
+        for i, item in ipairs(list) do
+            list[i] = text.clean(item)
+        end
+        return first, common_prefix(list), in_columns(list, shell.columns())
+    end
+end
+
+-- -- The loop ----------------------------------------------------------------------------
+
+local function coloured()
+    local term = os.getenv("TERM")
+    return core.terminal.is(1) and term and term ~= "" and term ~= "dumb"
+        and (os.getenv("NO_COLOR") or "") == ""
+end
+
+local function prompts()
+    if not coloured() then
+        return { PROMPT, CONTINUED }
+    end
+    return { "\1\27[1m\1keyferry:>\1\27[0m\1 ", CONTINUED }
+end
+
+local function new(shell)
+    local env = evaluate.environment(shell)
+    local self = { shell = shell, env = env, prompts = prompts() }
+    self.editor = core.editor({ complete = completer(shell, env) })
+    shell.prompting = true
+    shell.columns = function()
+        return self.editor:columns()
+    end
+    self.history = history.open(shell)
+    self.history:give(self.editor)
+    self.record = record.new(shell, env)
+    return self
+end
+
+--- The prompt, until Ctrl-D on an empty line or `exit`.
 -- @param shell the program
 -- @treturn integer the exit status
 function M.loop(shell)
-    local env
+    local self
     local err = shell.configure()
     if err then
         return failure.plain(shell, err)
     end
-    env = evaluate.environment(shell)
-    while true do
-        local code, chunk, problem = read_chunk(env)
-        if not code and status.code(chunk) ~= "KFR_INTERRUPTED" then
-            return status.SUCCESS
+    self = new(shell)
+    while not self.over do
+        local code, chunk, problem = read(self)
+        local ending = select(2, core.interrupted())
+        if ending then
+            break
+        elseif code and code:find("%S") then
+            take(self, code, chunk, problem)
+        elseif not code and not chunk then
+            io.stderr:write("\n")
+            break
+        elseif not code and status.code(chunk) ~= "KFR_INTERRUPTED" then
+            shell.out:problem(chunk)
         end
-        take(shell, code, chunk, problem)
     end
+    self.editor:close()
+    return select(2, core.interrupted()) and status.INTERRUPTED or status.SUCCESS
 end
 
 return M
