@@ -9,6 +9,7 @@
 local core = require "keyferry.core"
 local backup = require "keyferry.backup"
 local config = require "keyferry.config"
+local glob = require "keyferry.glob"
 local home = require "keyferry.home"
 local Hsm = require "keyferry.hsm"
 
@@ -16,6 +17,8 @@ local M = {
     version = core.version,
     secret = core.secret,
     domain = core.domain,
+    sealed = core.sealed,
+    glob = glob,
     challenge = core.challenge,
     engines = core.engines,
     error = core.error,

@@ -212,35 +212,9 @@ local function discard(ctx, run)
     end
 end
 
--- A pattern of a shell (* ? [a-z] [!a-z], and \ before what stands for itself) as one of
--- Lua. A bracket that nothing closes is a bracket.
-local function glob(pattern)
-    local function literal(text)
-        return (text:gsub("%W", "%%%0"))
-    end
-    local out, at = {}, 1
-    while at <= #pattern do
-        local char, piece, past = pattern:sub(at, at), nil, at + 1
-        local no, set, last = pattern:match("^%[([!^]?)(%]?[^%]]*)%]()", at)
-        if char == "*" then
-            piece = ".*"
-        elseif char == "?" then
-            piece = "[^\128-\191][\128-\191]*" -- one character of UTF-8
-        elseif char == "[" and set and set ~= "" then
-            set = set:gsub("[%]%[%^%%]", "%%%0")
-            piece, past = ("[%s%s]"):format(no ~= "" and "^" or "", set), last
-        elseif char == "\\" and at < #pattern then
-            piece, past = literal(pattern:sub(at + 1, at + 1)), at + 2
-        end
-        out[#out + 1] = piece or literal(char)
-        at = past
-    end
-    return "^" .. table.concat(out) .. "$"
-end
-
 -- -match and -class as a select hook.
 local function selector(options)
-    local pattern = options.match and glob(options.match)
+    local pattern = options.match and keyferry.glob(options.match)
     local classes = {}
     for _, class in ipairs(options.class or {}) do
         classes[class] = true
@@ -249,7 +223,7 @@ local function selector(options)
         return nil
     end
     return function(object)
-        return (not pattern or (object.label or ""):find(pattern) ~= nil)
+        return (not pattern or pattern(object.label))
             and (not options.class or classes[object.class] or false)
     end
 end
