@@ -16,7 +16,7 @@ enum {
     /* check, flags, two empty names, two lengths, body kind and length, mac, digest */
     VERSION_1_MIN =
         CHECK_AT + KF_CHECK_BYTES + 4 + 2 + 8 + 5 + KF_MAC_BYTES + KF_CRYPTO_HASH,
-    FORMAT_VERSION = 1,
+    FORMAT_VERSION = KF_SEALED_VERSION,
     FLAGS_KNOWN = KF_SEALED_EXACT
 };
 
@@ -339,6 +339,31 @@ static kf_rv read_body(struct kf_reader *reader, struct kf_sealed *out,
     return KFR_OK;
 }
 
+/* Between the check value and the mac of a sealed object that check_version has passed. */
+static struct kf_reader content_of(const void *bytes, size_t len)
+{
+    return kf_reader_over((const unsigned char *)bytes + CHECK_AT + KF_CHECK_BYTES,
+                          len - CHECK_AT - KF_CHECK_BYTES - KF_MAC_BYTES -
+                              KF_CRYPTO_HASH);
+}
+
+kf_rv kf_sealed_look(const void *bytes, size_t len, struct kf_sealed *out,
+                     struct kf_error *err)
+{
+    uint8_t check[KF_CHECK_BYTES];
+    struct kf_reader reader;
+    kf_rv rv = kf_sealed_peek(bytes, len, check, err);
+
+    *out = (struct kf_sealed){ 0 };
+    if (rv)
+        return rv;
+    reader = content_of(bytes, len);
+    rv = read_open(&reader, out, err);
+    if (rv)
+        kf_sealed_clear(out);
+    return rv;
+}
+
 kf_rv kf_sealed_decode(const void *bytes, size_t len, const struct kf_domain *domain,
                        struct kf_sealed *out, struct kf_error *err)
 {
@@ -349,9 +374,7 @@ kf_rv kf_sealed_decode(const void *bytes, size_t len, const struct kf_domain *do
     rv = authenticate(bytes, len, domain, err);
     if (rv)
         goto done;
-    reader =
-        kf_reader_over((const unsigned char *)bytes + CHECK_AT + KF_CHECK_BYTES,
-                       len - CHECK_AT - KF_CHECK_BYTES - KF_MAC_BYTES - KF_CRYPTO_HASH);
+    reader = content_of(bytes, len);
     rv = read_open(&reader, out, err);
     if (!rv)
         rv = read_hidden(&reader, domain, &out->hidden, err);

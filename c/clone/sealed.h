@@ -27,6 +27,8 @@ enum kf_body {
 
 enum { KF_SEALED_EXACT = 1 }; /* flags: every attribute is in it, as the store had it */
 
+enum { KF_SEALED_VERSION = 1 };
+
 enum { KF_SEALED_MAX = 64 * 1024 * 1024, KF_SEALED_ATTRIBUTES_MAX = 256 };
 
 struct kf_sealed {
@@ -48,6 +50,12 @@ kf_rv kf_sealed_encode(const struct kf_sealed *sealed, const struct kf_domain *d
 /* What can be told without the domain: KFR_DAMAGED, KFR_NEWER_VERSION, or the check
  * value of the domain it was sealed under. */
 kf_rv kf_sealed_peek(const void *bytes, size_t len, uint8_t check[KF_CHECK_BYTES],
+                     struct kf_error *err);
+
+/* What is readable to all: flags, engine, source_serial and the open attributes; checked
+ * against damage, not authenticated, since that takes the domain: for display only. On
+ * failure *out is empty. */
+kf_rv kf_sealed_look(const void *bytes, size_t len, struct kf_sealed *out,
                      struct kf_error *err);
 
 /* Authenticates and decodes. On failure *out is empty. */

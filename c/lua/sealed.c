@@ -6,8 +6,10 @@
 #include "lua/domain.h"
 #include "lua/door.h"
 #include "lua/error.h"
+#include "lua/keep.h"
 
 #include <lauxlib.h>
+#include <stdio.h>
 
 #define SEALED "keyferry.sealed"
 
@@ -80,6 +82,57 @@ static int sealed_opens(lua_State *L)
     return kf_lua_done(L, rv, &err);
 }
 
+static void set_check(lua_State *L, const uint8_t check[KF_CHECK_BYTES])
+{
+    char text[2 * KF_CHECK_BYTES + 1];
+
+    for (size_t i = 0; i < KF_CHECK_BYTES; i++)
+        snprintf(text + 2 * i, 3, "%02x", check[i]);
+    lua_pushstring(L, text);
+    lua_setfield(L, -2, "check");
+}
+
+static void free_open(void *open)
+{
+    kf_attributes_free(open);
+}
+
+/***
+What everybody may read of it, without its domain: nothing here is authenticated, so it
+is to be shown and not to be relied upon.
+@function sealed:head
+@treturn[1] table version, engine, serial (of the token it came from), check (of the
+  domain), exact (every attribute is in it), attributes (those that are not encrypted)
+@treturn[2] nil
+@treturn[2] err KFR_DAMAGED, KFR_NEWER_VERSION
+*/
+static int sealed_head(lua_State *L)
+{
+    const struct kf_writer *writer = kf_lua_check_sealed(L, 1);
+    struct kf_lua_keep *keep = kf_lua_keep(L, free_open);
+    uint8_t check[KF_CHECK_BYTES];
+    struct kf_sealed sealed = { 0 };
+    struct kf_error err = { 0 };
+
+    if (kf_sealed_peek(writer->data, writer->len, check, &err) ||
+        kf_sealed_look(writer->data, writer->len, &sealed, &err))
+        return kf_lua_refuse(L, &err);
+    keep->held = sealed.open;
+    lua_newtable(L);
+    lua_pushinteger(L, KF_SEALED_VERSION);
+    lua_setfield(L, -2, "version");
+    lua_pushstring(L, sealed.engine);
+    lua_setfield(L, -2, "engine");
+    lua_pushstring(L, sealed.source_serial);
+    lua_setfield(L, -2, "serial");
+    set_check(L, check);
+    lua_pushboolean(L, sealed.flags & KF_SEALED_EXACT);
+    lua_setfield(L, -2, "exact");
+    kf_lua_push_attributes(L, sealed.open);
+    lua_setfield(L, -2, "attributes");
+    return 1;
+}
+
 static int sealed_len(lua_State *L)
 {
     lua_pushinteger(L, (lua_Integer)kf_lua_check_sealed(L, 1)->len);
@@ -90,7 +143,10 @@ static int sealed_tostring(lua_State *L)
 {
     const struct kf_writer *writer = luaL_checkudata(L, 1, SEALED);
 
-    lua_pushfstring(L, "sealed object (%I bytes)", (lua_Integer)writer->len);
+    if (writer->data)
+        lua_pushfstring(L, "sealed object (%I bytes)", (lua_Integer)writer->len);
+    else
+        lua_pushliteral(L, "sealed object (closed)");
     return 1;
 }
 
@@ -102,6 +158,7 @@ static int sealed_close(lua_State *L)
 
 static const luaL_Reg methods[] = {
     { "bytes", sealed_bytes },
+    { "head", sealed_head },
     { "opens", sealed_opens },
     { "close", sealed_close },
     { NULL, NULL },

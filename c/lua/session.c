@@ -139,6 +139,39 @@ static int session_token(lua_State *L)
 }
 
 /***
+Whether it is a read/write session.
+@function session:is_writable
+@treturn boolean
+*/
+static int session_is_writable(lua_State *L)
+{
+    lua_pushboolean(L, kf_session_is_writable(kf_lua_check_session(L, 1)));
+    return 1;
+}
+
+/***
+Who is logged in, through this session or another one with the same token
+(C_GetSessionInfo).
+@function session:user
+@treturn[1] ?string "user" (the Crypto Officer), "so", or nil for nobody
+@treturn[2] nil
+@treturn[2] err
+*/
+static int session_user(lua_State *L)
+{
+    CK_USER_TYPE user = CK_UNAVAILABLE_INFORMATION;
+    struct kf_error err = { 0 };
+
+    if (kf_session_user(kf_lua_check_session(L, 1), &user, &err))
+        return kf_lua_refuse(L, &err);
+    if (user == CK_UNAVAILABLE_INFORMATION)
+        lua_pushnil(L);
+    else
+        lua_pushstring(L, user == CKU_SO ? "so" : "user");
+    return 1;
+}
+
+/***
 Logs in (C_Login). A PIN that was refused once is not tried again in this run.
 @function session:login
 @tparam ?secret pin nil: by the protected authentication path
@@ -524,7 +557,9 @@ static int session_probe(lua_State *L)
 
 static const luaL_Reg methods[] = {
     { "is_open", session_is_open },
+    { "is_writable", session_is_writable },
     { "token", session_token },
+    { "user", session_user },
     { "login", session_login },
     { "logout", session_logout },
     { "init_pin", session_init_pin },

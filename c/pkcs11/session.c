@@ -243,6 +243,27 @@ bool kf_session_is_open(const struct kf_session *session)
     return session->open && kf_module_is_open(session->module);
 }
 
+kf_rv kf_session_user(const struct kf_session *session, CK_USER_TYPE *out,
+                      struct kf_error *err)
+{
+    CK_SESSION_INFO info = { 0 };
+    kf_rv rv = kf_session_check_open(session, "C_GetSessionInfo", err);
+    CK_RV answer;
+
+    if (rv != 0)
+        return rv;
+    answer = KF_CALL(session->module, C_GetSessionInfo, session->handle, &info);
+    if (answer != CKR_OK)
+        return kf_module_fail(err, answer, "C_GetSessionInfo", "token %s",
+                              session->token.label);
+    *out = CK_UNAVAILABLE_INFORMATION;
+    if (info.state == CKS_RO_USER_FUNCTIONS || info.state == CKS_RW_USER_FUNCTIONS)
+        *out = CKU_USER;
+    else if (info.state == CKS_RW_SO_FUNCTIONS)
+        *out = CKU_SO;
+    return 0;
+}
+
 bool kf_session_is_writable(const struct kf_session *session)
 {
     return session->writable;

@@ -38,6 +38,10 @@ bool kf_session_is_open(const struct kf_session *session);
 kf_rv kf_session_check_open(const struct kf_session *session, const char *call,
                             struct kf_error *err);
 bool kf_session_is_writable(const struct kf_session *session);
+/* Who is logged in (C_GetSessionInfo, PKCS#11 v2.40 section 5.6): CKU_USER, CKU_SO, or
+ * CK_UNAVAILABLE_INFORMATION for nobody. All sessions with a token share it. */
+kf_rv kf_session_user(const struct kf_session *session, CK_USER_TYPE *out,
+                      struct kf_error *err);
 CK_SESSION_HANDLE kf_session_handle(const struct kf_session *session);
 CK_SLOT_ID kf_session_slot(const struct kf_session *session);
 struct kf_module *kf_session_module(const struct kf_session *session);

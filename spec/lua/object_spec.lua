@@ -55,7 +55,20 @@ function TestAttributes.test_come_as_the_lua_values_they_are()
   local all = key:attributes()
   lu.assertEquals(all.sign, true)
   lu.assertEquals(all.label, "s")
-  lu.assertStrMatches(tostring(key), 'secret_key generic_secret "s" %(handle %d+%)')
+  lu.assertStrMatches(tostring(key), 'secret_key generic_secret "s" %(handle %d+, id %x+%)')
+end
+
+function TestAttributes.test_an_object_is_one_line_whatever_its_label()
+  local one = session()
+  local made = assert(one:create { class = "data", value = "v", token = false,
+    label = "a\n\27[2J\127\0z" })
+  lu.assertStrMatches(tostring(made),
+    'data "a\\x0A\\x1B%[2J\\x7F\\x00z" %(handle %d+%)')
+  local long = assert(one:create { class = "data", value = "v", token = false,
+    label = ("\u{e4}"):rep(2000) .. "\xff" })
+  lu.assertStrMatches(tostring(long), 'data "' .. ("\u{e4}"):rep(40) .. '%.%.%." %(handle %d+%)')
+  lu.assertTrue(made:destroy())
+  lu.assertTrue(long:destroy())
 end
 
 function TestAttributes.test_a_field_that_is_no_attribute_raises()

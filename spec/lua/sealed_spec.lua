@@ -40,11 +40,34 @@ function TestSealed.test_the_bytes_are_what_was_written_down()
   lu.assertEquals(tostring(sealed), ("sealed object (%d bytes)"):format(#bytes))
 end
 
+function TestSealed.test_its_head_is_for_everybody_and_nothing_else_is()
+  local bytes = read("aes.sealed")
+  local head = assert(core.sealed(bytes):head())
+  lu.assertEquals(head.version, 1)
+  lu.assertEquals(head.engine, bytes:match("^" .. ("."):rep(34) .. "(.%a+)"):sub(2))
+  lu.assertEquals(head.check, right():check())
+  lu.assertEquals(head.attributes.class, "secret_key")
+  lu.assertNil(head.attributes.value)
+  lu.assertStrMatches(head.serial, "%x*")
+end
+
+function TestSealed.test_a_damaged_one_has_no_head()
+  local bytes = read("aes.sealed")
+  for at = 1, #bytes, 7 do
+    local other = bytes:sub(1, at - 1) .. string.char(bytes:byte(at) ~ 1) .. bytes:sub(at + 1)
+    local head, err = core.sealed(other):head()
+    lu.assertNil(head)
+    lu.assertEquals(err.code, "KFR_DAMAGED")
+  end
+  lu.assertEquals(select(2, core.sealed(read("version-2.sealed")):head()).code,
+    "KFR_NEWER_VERSION")
+end
+
 function TestSealed.test_closed_and_misused()
   local sealed = core.sealed(read("aes.sealed"))
   sealed:close()
   sealed:close()
-  for _, call in ipairs { sealed.bytes, sealed.opens } do
+  for _, call in ipairs { sealed.bytes, sealed.head, sealed.opens } do
     local ok, message = pcall(call, sealed, right())
     lu.assertFalse(ok)
     lu.assertStrContains(message, "the sealed object is closed")
