@@ -7,6 +7,7 @@
 
 #include <lauxlib.h>
 #include <limits.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 /* core.terminal.is(fd) -> boolean */
@@ -16,6 +17,19 @@ static int terminal_is(lua_State *L)
 
     luaL_argcheck(L, fd >= 0 && fd <= INT_MAX, 1, "not a descriptor");
     lua_pushboolean(L, isatty((int)fd));
+    return 1;
+}
+
+/* core.terminal.columns(fd) -> integer | nil: how wide it is, when it is one and knows */
+static int terminal_columns(lua_State *L)
+{
+    lua_Integer fd = luaL_checkinteger(L, 1);
+    struct winsize size = { 0 };
+
+    luaL_argcheck(L, fd >= 0 && fd <= INT_MAX, 1, "not a descriptor");
+    if (ioctl((int)fd, TIOCGWINSZ, &size) != 0 || size.ws_col == 0)
+        return 0;
+    lua_pushinteger(L, size.ws_col);
     return 1;
 }
 
@@ -54,6 +68,7 @@ static int terminal_ask(lua_State *L)
 
 static const luaL_Reg functions[] = {
     { "is", terminal_is },
+    { "columns", terminal_columns },
     { "ask_secret", terminal_ask_secret },
     { "ask", terminal_ask },
     { NULL, NULL },

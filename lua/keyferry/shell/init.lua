@@ -2,6 +2,7 @@
 --- The program: global options, then a command, a file, Lua, or the prompt.
 local core = require("keyferry.core")
 
+local colour = require("keyferry.shell.colour")
 local command = require("keyferry.shell.command")
 local evaluate = require("keyferry.shell.evaluate")
 local failure = require("keyferry.shell.failure")
@@ -44,7 +45,7 @@ local function new_shell(values)
     local shell = {
         debug = values.debug, stdout = io.stdout, globals = GLOBALS,
         out = output.new({ json = values.json, quiet = values.quiet,
-            terminal = core.terminal.is }),
+            terminal = core.terminal.is, colour = colour.wanted }),
     }
     shell.print = function(line)
         shell.out:print(line)

@@ -5,6 +5,7 @@
 -- thrown: a run in progress is worth more than its report. The exit status tells.
 local cjson = require("cjson").new()
 
+local colour = require("keyferry.shell.colour")
 local status = require("keyferry.shell.status")
 local text = require("keyferry.shell.text")
 
@@ -113,9 +114,11 @@ local function format(fmt, ...)
 end
 
 --- An output.
--- @tparam table how `json`, `quiet`; `stdout`, `stderr` (files); `terminal(fd)` -> boolean
+-- @tparam table how `json`, `quiet`; `stdout`, `stderr` (files); `terminal(fd)` -> boolean,
+--   `colour(terminal)` -> boolean (keyferry.shell.colour)
 function M.new(how)
     local terminal = how.terminal or function() return false end
+    local coloured = how.colour or function() return false end
     return setmetatable({
         json = how.json or false,
         quiet = how.quiet or false,
@@ -123,6 +126,8 @@ function M.new(how)
         stderr = how.stderr or io.stderr,
         stdout_terminal = terminal(1),
         stderr_terminal = terminal(2),
+        colour = coloured(terminal(1)),
+        brush = colour.brush(coloured(terminal(2))),
         failure = nil, -- why standard output took no more
     }, Output)
 end
@@ -178,9 +183,16 @@ function Output:result(fmt, ...)
     end
 end
 
+--- A value that keyferry.shell.show has made into text: clean, perhaps with colours.
+function Output:value(shown)
+    if not self.json then
+        self:out(shown)
+    end
+end
+
 --- A warning on standard error.
 function Output:warn(fmt, ...)
-    self:err("warning: " .. format(fmt, ...))
+    self:err(self.brush("warning", "warning:") .. " " .. format(fmt, ...))
 end
 
 --- A line on standard error, not under --quiet.
@@ -224,7 +236,7 @@ end
 -- @string[opt] hint the second line, when the reason brings none
 function Output:problem(reason, hint)
     hint = status.field(reason, "hint") or hint
-    self:err("error: " .. text.clean(sentence(reason)))
+    self:err(self.brush("error", "error:") .. " " .. text.clean(sentence(reason)))
     if hint and hint ~= "" then
         self:err("  " .. text.clean(hint))
     end
