@@ -136,8 +136,8 @@ local function add_values(result, option, before, typed)
         local value = candidate.value
         local separate = before == "" and begins(value, "-") -- would be read as an option
         if not given[value] and not separate and accepts(option, value) then
-            add(result, before .. typed, { value = before .. value, help = candidate.help,
-                open = option.kind == "list", option = option })
+            add(result, before .. typed, { value = before .. value, before = before,
+                help = candidate.help, open = option.kind == "list" })
         end
     end
 end
@@ -189,8 +189,7 @@ local function add_option_names(result, spec, given, typed, dashes)
     for _, option in ipairs(spec) do
         if not given[option.name] then
             local dash = #option.name == 1 and "-" or dashes
-            add(result, typed, { value = dash .. option.name, help = option.help,
-                open = false, named = true })
+            add(result, typed, { value = dash .. option.name, help = option.help })
         end
     end
 end

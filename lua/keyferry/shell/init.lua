@@ -4,6 +4,7 @@ local core = require("keyferry.core")
 
 local colour = require("keyferry.shell.colour")
 local command = require("keyferry.shell.command")
+local completion = require("keyferry.shell.completion")
 local evaluate = require("keyferry.shell.evaluate")
 local failure = require("keyferry.shell.failure")
 local options = require("keyferry.shell.options")
@@ -98,6 +99,10 @@ function M.main(words)
     local shell, ok, code, parsed, problem, hint
     if words[1] == "-h" then
         words[1] = "--help"
+    end
+    if words[1] == "--complete" or words[1] == "--completion" then
+        shell = new_shell({})
+        return shell.out:close(completion.run(shell, words))
     end
     parsed, problem, hint = options.parse(GLOBALS, words, { stop = true })
     shell = new_shell(parsed and parsed.values or {})
