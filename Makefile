@@ -34,8 +34,8 @@ LUA_LIBS     = $(call PKG,--libs,$(LUA_PC))
 EDIT_LIBS    = $(call PKG,--libs,libedit)
 
 CORE := $(patsubst c/%.c,$(B)/c/%.o,$(wildcard c/base/*.c c/pkcs11/*.c c/clone/*.c))
-# The line editor is the program's alone: plain lua5.4 needs no libedit for a backup.
-MAIN := $(B)/c/main.o $(B)/c/lua/editor.o
+# The prompt is the program's alone: plain lua5.4 needs no libedit for a backup.
+MAIN := $(addprefix $(B)/c/,main.o lua/editor.o lua/history.o)
 DOOR := $(filter-out $(MAIN),$(patsubst c/%.c,$(B)/c/%.o,$(wildcard c/lua/*.c)))
 
 .DEFAULT_GOAL := all

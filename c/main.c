@@ -5,6 +5,7 @@
 #include "base/secret.h"
 #include "lua/door.h"
 #include "lua/editor.h"
+#include "lua/history.h"
 #include "lua/interrupt.h"
 #include "pkcs11/module.h"
 
@@ -196,6 +197,7 @@ static int open_core(lua_State *L)
     int n = luaopen_keyferry_core(L);
 
     kf_lua_open_editor(L);
+    kf_lua_open_history(L);
     return n;
 }
 

@@ -130,6 +130,20 @@ function M.secret(what, options, out)
     return secret, err
 end
 
+--- The password of a partition that somebody logs in to without one: from the terminal only.
+-- A variable would give every partition the password of one of them.
+-- @tparam table partition
+-- @param out the output
+-- @treturn[1] secret
+-- @treturn[2] nil
+-- @treturn[2] err
+function M.password_of(partition, out)
+    return M.secret({
+        prompt = ("Please enter the password for the partition \"%s\" on %s:"):format(
+            text.clean(partition.label), text.clean(partition.hsm.name)),
+    }, {}, out)
+end
+
 local function refused(what, hint)
     return core.error({ code = "KFR_REFUSED", what = what, hint = hint })
 end

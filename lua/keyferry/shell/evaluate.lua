@@ -2,6 +2,7 @@
 --- Lua from -e, from standard input and from the prompt.
 local core = require("keyferry.core")
 
+local colour = require("keyferry.shell.colour")
 local failure = require("keyferry.shell.failure")
 local script = require("keyferry.shell.script")
 local show = require("keyferry.shell.show")
@@ -19,14 +20,17 @@ end
 
 --- As an expression first, so that its value can be printed; then as statements.
 -- @treturn[1] function
+-- @treturn[1] string "expression" or "statement"
 -- @treturn[2] nil
 -- @treturn[2] string what is wrong with it
 function M.compile(code, name, env)
     local chunk = load("return " .. code, name, "t", env)
+    local problem
     if chunk then
-        return chunk
+        return chunk, "expression"
     end
-    return load(code, name, "t", env)
+    chunk, problem = load(code, name, "t", env)
+    return chunk, chunk and "statement" or problem
 end
 
 --- Whether what compile says is wrong may be mended by another line.
@@ -34,14 +38,41 @@ function M.unfinished(problem)
     return problem:sub(-5) == "<eof>"
 end
 
-local function print_values(out, results)
-    local parts = {}
-    for i = 2, results.n do
-        parts[i - 1] = show.value(results[i])
+--- `NAME = EXPRESSION`: the name, and the expression compiled. A refusal (`nil, err`) would
+-- vanish in an assignment, so the prompt looks at the values first.
+-- @treturn[1] string
+-- @treturn[1] function
+-- @treturn[1] string the expression
+-- @treturn[2] nil
+function M.assignment(code, name, env)
+    local target, expression = code:match("^%s*([%a_][%w_]*)%s*=(.*)$")
+    local chunk = target and load("return " .. expression, name, "t", env)
+    if not chunk or not load(target .. " = nil", name, "t", env) then
+        return nil
+    end
+    return target, chunk, expression
+end
+
+local function print_values(shell, results)
+    local parts, several = {}, false
+    local out = shell.out
+    local how = {
+        colour = colour.wanted(out.stdout_terminal), width = shell.columns and shell.columns(),
+    }
+    if out.json or out.quiet then
+        return
+    end
+    for i = 1, results.n do
+        parts[i] = show.value(results[i], how)
+        several = several or parts[i]:find("\n", 1, true)
     end
     if #parts > 0 then
-        out:print(table.concat(parts, "\t"))
+        out:out(table.concat(parts, several and "\n" or "\t"))
     end
+end
+
+local function refused(results)
+    return results[1] == nil and status.code(results[2]) and results[2] or nil
 end
 
 -- Ctrl-C stops the Lua that runs: what is evaluated need not look for interrupts itself.
@@ -52,21 +83,35 @@ local function interruptible(run, ...)
     return results
 end
 
+-- Printing runs what the values bring along (__tostring), so it is protected, too.
+local function run_and_print(shell, chunk, target, env)
+    local results = table.pack(chunk())
+    local err = refused(results)
+    if err then
+        return err
+    elseif target then
+        env[target] = results[1]
+    else
+        print_values(shell, results)
+    end
+    return nil
+end
+
 --- Runs a chunk and prints what it returns; `nil, err` is a failure like an error thrown.
 -- @param shell the program
 -- @tparam function chunk
+-- @string[opt] target a global that takes the value instead
+-- @tparam[opt] table env where it is
 -- @treturn[1] boolean true
 -- @treturn[2] boolean false
 -- @treturn[2] err an error object, or a line
-function M.run(shell, chunk)
-    local results = interruptible(xpcall, chunk, failure.handler(shell.debug))
-    if not results[1] then
-        return false, results[2]
-    elseif results[2] == nil and status.code(results[3]) then
-        return false, results[3]
+function M.run(shell, chunk, target, env)
+    local results = interruptible(xpcall, run_and_print, failure.handler(shell.debug), shell,
+        chunk, target, env)
+    if results[1] and results[2] == nil then
+        return true
     end
-    print_values(shell.out, results)
-    return true
+    return false, results[2] == nil and "nil was thrown" or results[2]
 end
 
 local function evaluate(shell, code, name)

@@ -6,13 +6,19 @@ local status = require("keyferry.shell.status")
 
 local M = {}
 
+--- What was thrown as text; its own metamethod may throw, too.
+function M.text(err)
+    local ok, said = pcall(tostring, err)
+    return ok and said or ("an error that cannot be shown (a %s)"):format(type(err))
+end
+
 --- For xpcall: keeps error objects, makes a string one line and its traceback.
 function M.handler(debugging)
     return function(err)
-        if status.code(err) then
+        if status.code(err) and pcall(tostring, err) then
             return err
         end
-        err = tostring(err)
+        err = M.text(err)
         if debugging then
             return debug.traceback(err, 2)
         end

@@ -3,10 +3,12 @@
 local core = require("keyferry.core")
 
 local colour = require("keyferry.shell.colour")
+local ask = require("keyferry.shell.ask")
 local command = require("keyferry.shell.command")
 local completion = require("keyferry.shell.completion")
 local evaluate = require("keyferry.shell.evaluate")
 local failure = require("keyferry.shell.failure")
+local man = require("keyferry.shell.man")
 local options = require("keyferry.shell.options")
 local output = require("keyferry.shell.output")
 local prompt = require("keyferry.shell.prompt")
@@ -40,6 +42,9 @@ local function from_input(shell)
     return evaluate.text(shell, (code:gsub("^#[^\n]*", "")), "=stdin")
 end
 
+-- For the Makefile, not for people: the first word says, and nothing else is read.
+local INTERNAL = { ["--man"] = man.main }
+
 local VERBS = { help = command.help, run = command.file }
 
 local function new_shell(values)
@@ -64,7 +69,9 @@ local function new_shell(values)
                 hint = "name one that is there, or leave --config out" })
         end
         return select(2, require("keyferry").configure({
-            home = values.home, config = values.config,
+            home = values.home, config = values.config, ask = function(partition)
+                return ask.password_of(partition, shell.out)
+            end,
         }))
     end
     return shell
@@ -97,7 +104,10 @@ end
 -- @treturn integer the exit status
 function M.main(words)
     local shell, ok, code, parsed, problem, hint
-    if words[1] == "-h" then
+    if INTERNAL[words[1]] then
+        shell = new_shell({})
+        return shell.out:close(INTERNAL[words[1]](shell, words))
+    elseif words[1] == "-h" then
         words[1] = "--help"
     end
     if words[1] == "--complete" or words[1] == "--completion" then

@@ -10,6 +10,7 @@
 -- probably meant.
 local core = require("keyferry.core")
 
+local colour = require("keyferry.shell.colour")
 local command = require("keyferry.shell.command")
 local evaluate = require("keyferry.shell.evaluate")
 local failure = require("keyferry.shell.failure")
@@ -23,7 +24,6 @@ local words = require("keyferry.shell.words")
 
 local M = {}
 
-local PROMPT = "keyferry:> "
 local CONTINUED = "        >> "
 
 -- -- What a line is ----------------------------------------------------------------------
@@ -147,16 +147,27 @@ end
 
 -- -- Lua ---------------------------------------------------------------------------------
 
+local LOCAL_HINT = "note: a local lives for this line only; without 'local' it stays"
+
+local function hint_at_locals(self, code)
+    if not self.hinted and code:find("^%s*local%s") and not code:find("[\n;]") then
+        self.hinted = true
+        self.shell.out:note(LOCAL_HINT)
+    end
+end
+
 local function run_lua(self, code, chunk, problem)
-    local ok, err
+    local ok, err, target, value
     if not chunk then
         self.shell.out:problem(problem)
         return
     end
-    ok, err = evaluate.run(self.shell, chunk)
+    target, value = evaluate.assignment(code, "=prompt", self.env)
+    ok, err = evaluate.run(self.shell, value or chunk, target, self.env)
     if not ok then
         self.shell.out:problem(err)
     end
+    hint_at_locals(self, code)
     self.record:lua(code, ok)
 end
 
@@ -199,14 +210,27 @@ local function protected(self, run, ...)
     end
 end
 
+-- A command is kept before it runs, Lua after it: it shows then whether it made a secret.
 local function take(self, code, chunk, problem)
-    self.history:take(self.editor, code, chunk == true)
+    self.secret = false
     if chunk == true then
+        self.history:take(self.editor, code, { command = true })
         protected(self, run_command, self, code)
     else
         protected(self, run_lua, self, code, chunk, problem)
+        self.history:take(self.editor, code, { secret = self.secret })
     end
     core.interrupt_clear() -- it stopped that run, not the next line
+end
+
+-- Whatever name secret() was called by.
+local function watch_secrets(self)
+    local library = require("keyferry")
+    local make = library.secret
+    library.secret = function(value)
+        self.secret = self.secret or type(value) == "string"
+        return make(value)
+    end
 end
 
 -- -- Completion --------------------------------------------------------------------------
@@ -279,22 +303,16 @@ end
 
 -- -- The loop ----------------------------------------------------------------------------
 
-local function coloured()
-    local term = os.getenv("TERM")
-    return core.terminal.is(1) and term and term ~= "" and term ~= "dumb"
-        and (os.getenv("NO_COLOR") or "") == ""
-end
-
-local function prompts()
-    if not coloured() then
-        return { PROMPT, CONTINUED }
-    end
-    return { "\1\27[1m\1keyferry:>\1\27[0m\1 ", CONTINUED }
+-- What takes no column stands between two \1 (keyferry.core's editor).
+local function prompts(shell)
+    local brush = colour.brush(colour.wanted(shell.out.stdout_terminal))
+    local title = brush("title", "keyferry:>"):gsub("\27%[%d*m", "\1%0\1")
+    return { title .. " ", CONTINUED }
 end
 
 local function new(shell)
     local env = evaluate.environment(shell)
-    local self = { shell = shell, env = env, prompts = prompts() }
+    local self = { shell = shell, env = env, prompts = prompts(shell) }
     self.editor = core.editor({ complete = completer(shell, env) })
     shell.prompting = true
     shell.columns = function()
@@ -303,6 +321,7 @@ local function new(shell)
     self.history = history.open(shell)
     self.history:give(self.editor)
     self.record = record.new(shell, env)
+    watch_secrets(self)
     return self
 end
 
