@@ -4,10 +4,10 @@
 #include <string.h>
 
 /* The value of a flag that takes a right away. */
-static const struct {
+static const struct flag {
     uint64_t type;
     bool stricter;
-} FLAGS[] = {
+} RIGHTS[] = {
     { CKA_PRIVATE, true },         { CKA_SENSITIVE, true },
     { CKA_ALWAYS_AUTHENTICATE, true }, { CKA_WRAP_WITH_TRUSTED, true },
     { CKA_EXTRACTABLE, false },    { CKA_ENCRYPT, false },
@@ -17,9 +17,16 @@ static const struct {
     { CKA_UNWRAP, false },         { CKA_DERIVE, false },
     { CKA_TRUSTED, false },        { CKA_MODIFIABLE, false },
     { CKA_COPYABLE, false },       { CKA_DESTROYABLE, false },
-    { CKA_LOCAL, false },          { CKA_ALWAYS_SENSITIVE, false },
+};
+
+/* What a key was: may be denied, never claimed. */
+static const struct flag PAST[] = {
+    { CKA_LOCAL, false },
+    { CKA_ALWAYS_SENSITIVE, false },
     { CKA_NEVER_EXTRACTABLE, false },
 };
+
+#define COUNT(list) (sizeof list / sizeof *list)
 
 /* Free to be another: they name and describe, and give no right. */
 static const uint64_t FREE[] = {
@@ -44,18 +51,33 @@ static bool is_narrower(const struct kf_attribute *old, const struct kf_attribut
 
 static bool is_free(uint64_t type)
 {
-    for (size_t i = 0; i < sizeof FREE / sizeof *FREE; i++)
+    for (size_t i = 0; i < COUNT(FREE); i++)
         if (FREE[i] == type)
             return true;
     return false;
 }
 
+static const struct flag *flag_in(const struct flag *list, size_t count,
+                                  const struct kf_attribute *new)
+{
+    for (size_t i = 0; i < count; i++)
+        if (list[i].type == new->type && new->len == 1)
+            return &list[i];
+    return NULL;
+}
+
 static bool takes_a_right(const struct kf_attribute *new)
 {
-    for (size_t i = 0; i < sizeof FLAGS / sizeof *FLAGS; i++)
-        if (FLAGS[i].type == new->type)
-            return new->len == 1 && new->value[0] == FLAGS[i].stricter;
-    return false;
+    const struct flag *flag = flag_in(RIGHTS, COUNT(RIGHTS), new);
+
+    if (!flag)
+        flag = flag_in(PAST, COUNT(PAST), new);
+    return flag && new->value[0] == flag->stricter;
+}
+
+static bool is_a_right(const struct kf_attribute *new)
+{
+    return new->type == CKA_ALLOWED_MECHANISMS || flag_in(RIGHTS, COUNT(RIGHTS), new);
 }
 
 static bool may_change(const struct kf_attribute *old, const struct kf_attribute *new)
@@ -69,18 +91,35 @@ static bool may_change(const struct kf_attribute *old, const struct kf_attribute
 }
 
 kf_rv kf_change_check(const struct kf_attribute *old, const struct kf_attribute *new,
-                      struct kf_error *err)
+                      bool more_rights, struct kf_error *err)
 {
     bool fits = !old || old->kind == new->kind;
     char name[40];
 
     kf_name_text(KF_CKA, new->type, name, sizeof name);
-    if (fits && may_change(old, new))
+    if (fits && (may_change(old, new) || (more_rights && is_a_right(new))))
         return KFR_OK;
     if (!old || !fits)
         return kf_fail(err, KFR_ARGUMENT, "", "", "such an object has no %s%s", name,
                        old ? " of that kind" : "");
+    if (is_a_right(new))
+        return kf_fail(err, KFR_REFUSED, "",
+                       "a policy that wants it says more_rights = true",
+                       "%s may not be changed so: the clone would have more rights than "
+                       "its original",
+                       name);
     return kf_fail(err, KFR_REFUSED, "",
                    "a change may describe differently or take rights away",
                    "%s of a clone may not be changed so", name);
+}
+
+uint64_t kf_change_denies(const struct kf_attribute *new)
+{
+    bool on = new->len == 1 && new->value[0];
+
+    if (new->type == CKA_EXTRACTABLE && on)
+        return CKA_NEVER_EXTRACTABLE;
+    if (new->type == CKA_SENSITIVE && !on)
+        return CKA_ALWAYS_SENSITIVE;
+    return CK_UNAVAILABLE_INFORMATION;
 }

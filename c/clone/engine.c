@@ -93,7 +93,7 @@ kf_rv kf_end_digest(struct kf_end *end, CK_OBJECT_HANDLE object,
 }
 
 kf_rv kf_end_stage(struct kf_end *end, const void *sealed, size_t len,
-                   const struct kf_attributes *changes, struct kf_error *err)
+                   const struct kf_changes *changes, struct kf_error *err)
 {
     struct kf_sealed open = {0};
     kf_rv rv;

@@ -18,6 +18,7 @@
 
 #include "base/error.h"
 #include "base/wire.h"
+#include "clone/change.h"
 #include "clone/domain.h"
 #include "clone/sealed.h"
 #include "pkcs11/object.h"
@@ -66,7 +67,7 @@ struct kf_engine {
                     struct kf_error *err);
     /* `changes` (NULL: none) are attributes the policy wants different on the clone. */
     kf_rv (*stage)(void *state, const struct kf_sealed *sealed,
-                   const struct kf_attributes *changes, struct kf_error *err);
+                   const struct kf_changes *changes, struct kf_error *err);
     /* planted has room for as many as were staged, in that order. `remove` are handles
      * of this session; they go only when every staged object is in and checked,
      * whatever the mode. An rv of 0 with single planted[].rv not 0 is a partial
@@ -105,7 +106,7 @@ kf_rv kf_end_digest(struct kf_end *end, CK_OBJECT_HANDLE object,
 /* Decodes under the end's domain (KFR_DOMAIN_MISMATCH, KFR_DAMAGED, KFR_NEWER_VERSION),
  * then stages. */
 kf_rv kf_end_stage(struct kf_end *end, const void *sealed, size_t len,
-                   const struct kf_attributes *changes, struct kf_error *err);
+                   const struct kf_changes *changes, struct kf_error *err);
 size_t kf_end_staged(const struct kf_end *end);
 kf_rv kf_end_commit(struct kf_end *end, enum kf_commit mode,
                     const CK_OBJECT_HANDLE *remove, size_t remove_count,

@@ -564,7 +564,7 @@ static kf_rv stage_plan(struct softhsm_end *end, const struct kf_attributes *pla
 }
 
 static kf_rv end_stage(void *state, const struct kf_sealed *sealed,
-                       const struct kf_attributes *changes, struct kf_error *err)
+                       const struct kf_changes *changes, struct kf_error *err)
 {
     struct softhsm_end *end = state;
     struct kf_plan plan;

@@ -540,7 +540,7 @@ static kf_rv digest(void *state, CK_OBJECT_HANDLE object,
 /* ---- arrival ---- */
 
 static kf_rv stage(void *state, const struct kf_sealed *sealed,
-                   const struct kf_attributes *changes, struct kf_error *err)
+                   const struct kf_changes *changes, struct kf_error *err)
 {
     return kf_wrap_stage(&((struct wrap_end *)state)->plant, sealed, changes, err);
 }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "clone/softhsm_plan.h"
 
-#include "clone/change.h"
 #include "clone/curve.h"
 #include "clone/material.h"
 #include "clone/template.h"
@@ -371,13 +370,32 @@ static kf_rv make_anew(struct kf_plan *plan, const struct kf_sealed *sealed,
 
 /* ---------------------------------------- changes */
 
-static kf_rv apply(struct kf_plan *plan, const struct kf_attributes *changes,
+/* A flag that has become untrue. */
+static bool deny(struct kf_plan *plan, uint64_t type)
+{
+    struct kf_attribute *at = get(plan, type);
+    unsigned char *no = at ? own_bytes(plan) : NULL;
+
+    if (!at)
+        return true;
+    if (!no)
+        return false;
+    no[0] = 0;
+    at->value = no;
+    at->len = 1;
+    at->form = KF_FORM_USUAL;
+    return true;
+}
+
+static kf_rv apply(struct kf_plan *plan, const struct kf_changes *changes,
                    struct kf_error *err)
 {
-    for (size_t i = 0; changes && i < changes->count; i++) {
-        struct kf_attribute new = changes->at[i];
+    const struct kf_attributes *set = changes ? changes->set : NULL;
+
+    for (size_t i = 0; set && i < set->count; i++) {
+        struct kf_attribute new = set->at[i];
         struct kf_attribute *old = get(plan, new.type);
-        kf_rv rv = kf_change_check(old, &new, err);
+        kf_rv rv = kf_change_check(old, &new, changes->more_rights, err);
         char name[40];
 
         if (!rv && !old)
@@ -387,6 +405,8 @@ static kf_rv apply(struct kf_plan *plan, const struct kf_attributes *changes,
             return rv;
         new.form = KF_FORM_USUAL;
         *old = new;
+        if (!deny(plan, kf_change_denies(&new)))
+            return too_many(err);
     }
     return KFR_OK;
 }
@@ -412,7 +432,7 @@ static kf_rv finish(struct kf_plan *plan, struct kf_error *err)
 }
 
 kf_rv kf_plan_make(struct kf_plan *plan, const struct kf_sealed *sealed,
-                   const struct kf_attributes *changes, const struct kf_domain *domain,
+                   const struct kf_changes *changes, const struct kf_domain *domain,
                    struct kf_error *err)
 {
     struct kf_softhsm_kind kind = kf_softhsm_kind_of(sealed->open);

@@ -10,6 +10,7 @@
 #define KF_CLONE_SOFTHSM_PLAN_H
 
 #include "base/error.h"
+#include "clone/change.h"
 #include "clone/domain.h"
 #include "clone/sealed.h"
 #include "clone/softhsm_class.h"
@@ -31,7 +32,7 @@ struct kf_plan {
 /* KFR_NOT_CLONABLE, KFR_REFUSED (a change that gives more), KFR_DAMAGED. Sealed object
  * and changes outlive the plan. Clear it on failure, too. */
 kf_rv kf_plan_make(struct kf_plan *plan, const struct kf_sealed *sealed,
-                   const struct kf_attributes *changes, const struct kf_domain *domain,
+                   const struct kf_changes *changes, const struct kf_domain *domain,
                    struct kf_error *err);
 void kf_plan_clear(struct kf_plan *plan);
 

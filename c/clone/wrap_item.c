@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "clone/wrap_item.h"
 
-#include "clone/change.h"
 #include "clone/material.h"
 #include "clone/template.h"
 
@@ -74,25 +73,30 @@ static bool fill_uses(struct kf_attributes *want, CK_OBJECT_CLASS object_class)
            set_default(want, CKA_EXTRACTABLE, false);
 }
 
-static kf_rv overlay(struct kf_attributes *want, const struct kf_attributes *changes,
+static kf_rv overlay(struct kf_attributes *want, const struct kf_changes *changes,
                      struct kf_error *err)
 {
+    const struct kf_attributes *set = changes ? changes->set : NULL;
     size_t i;
 
-    for (i = 0; changes && i < changes->count; i++) {
-        const struct kf_attribute *new = &changes->at[i];
-        kf_rv rv = kf_change_check(kf_attributes_get(want, new->type), new, err);
+    for (i = 0; set && i < set->count; i++) {
+        const struct kf_attribute *new = &set->at[i];
+        uint64_t untrue = kf_change_denies(new);
+        kf_rv rv = kf_change_check(kf_attributes_get(want, new->type), new,
+                                   changes->more_rights, err);
 
         if (rv)
             return rv;
-        if (!kf_attributes_set(want, new->type, new->kind, new->value, new->len))
+        if (!kf_attributes_set(want, new->type, new->kind, new->value, new->len) ||
+            (kf_attributes_get(want, untrue) &&
+             !kf_attributes_set_bool(want, untrue, false)))
             return kf_fail(err, KFR_MEMORY, NULL, NULL, "no memory for attributes");
     }
     return KFR_OK;
 }
 
 kf_rv kf_wrap_item_fill(struct kf_wrap_item *item, const struct kf_sealed *sealed,
-                        const struct kf_attributes *changes, struct kf_error *err)
+                        const struct kf_changes *changes, struct kf_error *err)
 {
     kf_rv rv = KFR_MEMORY;
 

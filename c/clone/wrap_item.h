@@ -5,6 +5,7 @@
 #ifndef KF_CLONE_WRAP_ITEM_H
 #define KF_CLONE_WRAP_ITEM_H
 
+#include "clone/change.h"
 #include "clone/sealed.h"
 #include "clone/wrap_format.h"
 
@@ -24,7 +25,7 @@ struct kf_wrap_item {
  * would make the clone less protected. Whatever the answer, the item is to be cleared.
  */
 kf_rv kf_wrap_item_fill(struct kf_wrap_item *item, const struct kf_sealed *sealed,
-                        const struct kf_attributes *changes, struct kf_error *err);
+                        const struct kf_changes *changes, struct kf_error *err);
 /* Destroys the session object, wipes and frees. */
 void kf_wrap_item_clear(struct kf_wrap_format *format, struct kf_wrap_item *item);
 

@@ -69,7 +69,7 @@ static kf_rv check_kind(const struct kf_wrap_item *item, struct kf_error *err)
 }
 
 kf_rv kf_wrap_stage(struct kf_wrap_plant *plant, const struct kf_sealed *sealed,
-                    const struct kf_attributes *changes, struct kf_error *err)
+                    const struct kf_changes *changes, struct kf_error *err)
 {
     struct kf_wrap_item item = {0};
     kf_rv rv;

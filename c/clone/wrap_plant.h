@@ -30,7 +30,7 @@ struct kf_wrap_plant {
 };
 
 kf_rv kf_wrap_stage(struct kf_wrap_plant *plant, const struct kf_sealed *sealed,
-                    const struct kf_attributes *changes, struct kf_error *err);
+                    const struct kf_changes *changes, struct kf_error *err);
 kf_rv kf_wrap_commit(struct kf_wrap_plant *plant, enum kf_commit mode,
                      const CK_OBJECT_HANDLE *remove, size_t remove_count,
                      struct kf_planted *planted, struct kf_error *err);

@@ -188,6 +188,7 @@ Opens a sealed object under the endpoint's domain and makes its clone ready.
 @function endpoint:stage
 @tparam sealed sealed
 @tparam[opt] table changes attributes that the clone gets instead of the original's
+@bool[opt] more_rights they may give it more rights than its original
 @treturn[1] true
 @treturn[2] nil
 @treturn[2] err KFR_DOMAIN_MISMATCH, KFR_DAMAGED, KFR_NEWER_VERSION, ...
@@ -196,12 +197,13 @@ static int endpoint_stage(lua_State *L)
 {
     struct kf_end *end = check(L, 1);
     const struct kf_writer *sealed = kf_lua_check_sealed(L, 2);
-    const struct kf_attributes *changes = NULL;
+    struct kf_changes changes = { .more_rights = lua_toboolean(L, 4) };
     struct kf_error err = { 0 };
 
     if (!lua_isnoneornil(L, 3))
-        changes = kf_lua_check_attributes(L, 3, NULL);
-    return kf_lua_done(L, kf_end_stage(end, sealed->data, sealed->len, changes, &err), &err);
+        changes.set = kf_lua_check_attributes(L, 3, NULL);
+    return kf_lua_done(L, kf_end_stage(end, sealed->data, sealed->len, &changes, &err),
+                       &err);
 }
 
 /***

@@ -145,6 +145,22 @@ static int secret_eq(lua_State *L)
     return 1;
 }
 
+/* One secret after the other: two people, each with half of a PIN. */
+static int secret_concat(lua_State *L)
+{
+    const struct kf_secret *first = kf_lua_check_secret(L, 1);
+    const struct kf_secret *second = kf_lua_check_secret(L, 2);
+    struct kf_secret **box;
+
+    if (first->len + second->len > KF_SECRET_LOCKED_MAX)
+        return luaL_error(L, "too long for a secret");
+    box = kf_lua_new_secret(L);
+    *box = kf_secret_dup(first);
+    if (!*box || !kf_secret_append(*box, second->data, second->len))
+        return no_memory(L);
+    return 1;
+}
+
 static const luaL_Reg methods[] = {
     { "close", secret_close },
     { NULL, NULL },
@@ -155,6 +171,7 @@ static const luaL_Reg meta[] = {
     { "__gc", secret_close },
     { "__tostring", secret_tostring },
     { "__eq", secret_eq },
+    { "__concat", secret_concat },
     { NULL, NULL },
 };
 

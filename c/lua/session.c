@@ -591,6 +591,8 @@ void kf_lua_open_session(lua_State *L)
     luaL_newmetatable(L, SESSION);
     luaL_setfuncs(L, metamethods, 0);
     luaL_newlib(L, methods);
-    lua_setfield(L, -2, "__index");
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -3, "__index");
+    lua_setfield(L, -3, "session_methods"); /* the library has some more to add */
     lua_pop(L, 1);
 }

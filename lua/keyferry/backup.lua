@@ -28,7 +28,7 @@ local fields = {
     source = true, target = true, domain = true, mode = true, engine = true,
     source_engine = true, target_engine = true, verify = true, plan = true, select = true,
     on_exists = true, on_mismatch = true, on_error = true, on_result = true,
-    on_progress = true, create = true, discard = true, changes = true,
+    on_progress = true, create = true, discard = true, changes = true, more_rights = true,
 }
 
 local Run = {}
@@ -99,7 +99,8 @@ function Run:ferry(object)
     end
     local ok, err
     if self.target_end and not self.options.plan then
-        ok, err = self.target_end:stage(sealed, self:changes_of(object))
+        ok, err = self.target_end:stage(sealed, self:changes_of(object),
+                                        self.options.more_rights)
     else
         ok, err = sealed:opens(self:target_domain())
     end
@@ -272,7 +273,9 @@ end
 --   * `verify`: challenge every clone, and what was there already, with a real operation;
 --     `plan`: change nothing
 --   * `select`: function(object) -> boolean
---   * `changes`: function(object) -> attributes that its clone gets instead, or nil
+--   * `changes`: function(object) -> attributes that its clone gets instead, or nil; they may
+--     describe it differently and take rights away
+--   * `more_rights`: true when `changes` may also give rights that the original has not
 --   * `on_exists`: function(object, existing) -> "skip" (default) or "clone"
 --   * `on_mismatch`: function(attempt) -> another domain, or nil to give up
 --   * `on_error`: function(object, err, attempt) -> "continue" (default), "retry" or "stop"

@@ -12,6 +12,7 @@ local config = require "keyferry.config"
 local glob = require "keyferry.glob"
 local home = require "keyferry.home"
 local Hsm = require "keyferry.hsm"
+require "keyferry.sealing"
 
 local M = {
     version = core.version,
@@ -38,7 +39,7 @@ local softhsm_libraries = {
 }
 
 -- settings: the configuration as read; hsms: the list, made once.
-local state = { settings = nil, hsms = nil, home = nil, config = nil }
+local state = { settings = nil, hsms = nil, home = nil, config = nil, ask = nil }
 
 local function fail(code, what, hint)
     return nil, core.error{ code = code, what = what, hint = hint }
@@ -46,13 +47,15 @@ end
 
 --- Where the soft HSMs and the configuration are. Before the first use of anything else, or
 -- to start over: every open HSM is closed.
--- @tparam[opt] table options `home` (a folder), `config` (a file, which must be there)
+-- @tparam[opt] table options `home` (a folder), `config` (a file, which must be there), `ask`
+--   (function(partition) -> secret, or nil, err: where partition:login() has its password from
+--   when none is given)
 function M.configure(options)
     for _, hsm in ipairs(state.hsms or {}) do
         hsm:close()
     end
     options = options or {}
-    state = { home = options.home, config = options.config }
+    state = { home = options.home, config = options.config, ask = options.ask }
 end
 
 local function settings()
@@ -163,6 +166,7 @@ local function make_list(read, entries)
                         :format(other.name, hsm.name, store),
                         "take one of them away, or give each a store of its own")
         end
+        hsm.ask = state.ask
         names[hsm.name] = true
         if store then
             stores[store] = hsm
@@ -350,6 +354,7 @@ function M.create_hsm(options)
         return nil, err
     end
     local hsm = soft_hsm(entry, softhsm_library(state.settings))
+    hsm.ask = state.ask
     table.insert(list, hsm)
     return hsm
 end

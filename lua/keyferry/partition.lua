@@ -43,8 +43,18 @@ function Partition:matches(uri)
     return true
 end
 
+-- The password that was not given: asked for where somebody is there to ask.
+local function ask(partition)
+    if partition.token.protected_path or not partition.hsm.ask then
+        return true, nil
+    end
+    local password, err = partition.hsm.ask(partition)
+    return password and true, password or err
+end
+
 --- Opens a session and logs in as the Crypto Officer.
--- @tparam ?secret password nil: by the protected authentication path
+-- @tparam ?secret password nil: by the protected authentication path, else what the `ask` of
+--   keyferry.configure gives
 -- @tparam[opt] table options `writable`: a read/write session
 -- @treturn[1] session
 -- @treturn[2] nil
@@ -54,8 +64,14 @@ function Partition:login(password, options)
     if not session then
         return nil, err
     end
-    local ok
-    ok, err = session:login(password, "user")
+    local ok = true
+    if not password then
+        ok, err = ask(self)
+        password = err
+    end
+    if ok then
+        ok, err = session:login(password, "user")
+    end
     if not ok then
         session:close()
         return nil, err

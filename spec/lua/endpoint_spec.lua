@@ -147,6 +147,46 @@ TestEndpoint.test_no_change_gives_a_clone_more_rights_than_its_original = each_e
     lu.assertEquals(to.token:files(), {})
   end)
 
+TestEndpoint.test_more_rights_come_only_when_asked_for_by_name = each_engine(
+  function(from, to, engine)
+    local locked = zoo.secret(from.session, "locked", { value = ("l"):rep(32), derive = false,
+      extractable = engine == "wrap", sensitive = true, verify = false })
+    local sealed = assert(from.endpoint:seal(locked))
+    local more = { derive = true, extractable = true, sensitive = false, verify = true }
+    local err = assert_refused("KFR_REFUSED", to.endpoint:stage(sealed, { derive = true }))
+    lu.assertStrContains(err.hint, "more_rights = true")
+    assert(to.endpoint:stage(sealed, more, true))
+    for name, value in pairs { value = "another", class = "data", key_type = "aes",
+      always_sensitive = true, never_extractable = true, ["local"] = true } do
+      lu.assertNil(to.endpoint:stage(sealed, { [name] = value }, true), engine .. " " .. name)
+    end
+    local planted = assert(to.endpoint:commit())
+    lu.assertNil(planted[1].err and tostring(planted[1].err))
+    local clone = assert(to.session:object(planted[1].handle))
+    lu.assertTrue(clone:has("derive") and clone:has("extractable") and clone:has("verify"))
+    for _, name in ipairs { "sensitive", "always_sensitive", "never_extractable" } do
+      lu.assertFalse(clone:has(name), engine .. " " .. name)
+    end
+    lu.assertEquals(core.challenge(locked, clone), true)
+  end)
+
+-- SoftHSM encrypts what is private: such a change has to change how the values lie there, too.
+TestEndpoint.test_a_clone_can_be_made_private_and_with_more_rights_public = each_engine(
+  function(from, to, engine)
+    local open = zoo.secret(from.session, "open", { value = ("o"):rep(32), private = false })
+    local closed = zoo.secret(from.session, "closed", { value = ("c"):rep(32) })
+    assert(to.endpoint:stage(assert(from.endpoint:seal(open)), { private = true }))
+    assert(to.endpoint:stage(assert(from.endpoint:seal(closed)), { private = false }, true))
+    local planted = assert(to.endpoint:commit())
+    for i, original in ipairs { open, closed } do
+      lu.assertNil(planted[i].err and tostring(planted[i].err))
+      local clone = assert(to.session:object(planted[i].handle))
+      lu.assertEquals(clone:has("private"), i == 1, engine)
+      lu.assertEquals(clone.label, original.label)
+      lu.assertEquals(core.challenge(original, clone), true)
+    end
+  end)
+
 TestEndpoint.test_another_domain_opens_nothing = each_engine(function(from, _, engine)
   local other = target(engine, "another")
   local sealed = assert(from.endpoint:seal(from.objects.a))

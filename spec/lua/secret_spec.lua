@@ -24,6 +24,22 @@ function TestSecret.test_equal_when_the_bytes_are()
   lu.assertFalse(core.secret("a") == "a")
 end
 
+function TestSecret.test_two_halves_are_one_secret_and_stay_one_themselves()
+  local first, second = core.secret("1234"), core.secret("\0six")
+  local whole = first .. second
+  lu.assertEquals(tostring(whole), "secret")
+  lu.assertTrue(whole == core.secret("1234\0six"))
+  second:close()
+  lu.assertTrue(whole .. core.secret("") == core.secret("1234\0six"))
+  lu.assertTrue(first == core.secret("1234"))
+  lu.assertErrorMsgContains("a secret is wanted, not a string",
+    function() return first .. "six" end)
+  lu.assertErrorMsgContains("a secret is wanted", function() return "six" .. first end)
+  lu.assertErrorMsgContains("closed", function() return first .. second end)
+  local large = core.secret(("x"):rep(200 * 1024))
+  lu.assertErrorMsgContains("too long", function() return large .. large end)
+end
+
 function TestSecret.test_closes_once_and_for_all()
   local kept
   do

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 --- The two ends of a run: their engines, their domains, who may write. Methods of a run.
 local core = require "keyferry.core"
+local choice = require "keyferry.backup.choice"
 local stopping = require "keyferry.backup.stop"
 
 local stop = stopping.stop
@@ -10,45 +11,10 @@ local check_interrupt = stopping.check_interrupt
 
 local M = {}
 
--- The engine for an end: the one asked for, else the first that can work it.
-local function choose_engine(session, wanted)
-    if wanted then
-        local known = {}
-        for _, name in ipairs(core.engines()) do
-            known[name] = true
-        end
-        if not known[wanted] then
-            stop(failure("KFR_ARGUMENT", ("there is no engine '%s'"):format(wanted),
-                         "there are: " .. table.concat(core.engines(), ", ")))
-        end
-        check(session:probe(wanted))
-        return wanted
-    end
-    local last
-    for _, name in ipairs(core.engines()) do
-        local ok, err = session:probe(name)
-        if ok then
-            return name
-        end
-        last = err
-    end
-    stop(last)
-end
-
--- The domain of a partition: its own (the given one when that is the same, since it may know
--- more), or nil.
-local function own_domain(session, engine, given)
-    local own, err = session:find_domain(engine)
-    if not own and err.code ~= "KFR_NOT_FOUND" then
-        stop(err)
-    end
-    return own and given and own == given and given or own
-end
-
 function M:open_source()
     local options = self.options
-    self.source_engine = choose_engine(self.source, options.source_engine or options.engine)
-    self.source_own = own_domain(self.source, self.source_engine, self.given)
+    self.source_engine = choice.engine(self.source, options.source_engine or options.engine)
+    self.source_own = choice.domain(self.source, self.source_engine, self.given)
     self:attach_source()
 end
 
@@ -103,8 +69,8 @@ function M:open_target()
     local options = self.options
     self:lock_target()
     self:find_target_damage()
-    self.target_engine = choose_engine(self.target, options.target_engine or options.engine)
-    self.target_own = own_domain(self.target, self.target_engine, self.given)
+    self.target_engine = choice.engine(self.target, options.target_engine or options.engine)
+    self.target_own = choice.domain(self.target, self.target_engine, self.given)
     self.report.target_without_domain = not self.target_own
 end
 

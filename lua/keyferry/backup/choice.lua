@@ -1,0 +1,48 @@
+-- SPDX-License-Identifier: MIT
+--- How a partition is worked: by which engine, under which domain.
+local core = require "keyferry.core"
+local stopping = require "keyferry.backup.stop"
+
+local stop = stopping.stop
+local check = stopping.check
+local failure = stopping.failure
+
+local M = {}
+
+--- The engine for an end: the one asked for, else the first that can work it. Not to be had:
+-- the end of the run.
+function M.engine(session, wanted)
+    if wanted then
+        local known = {}
+        for _, name in ipairs(core.engines()) do
+            known[name] = true
+        end
+        if not known[wanted] then
+            stop(failure("KFR_ARGUMENT", ("there is no engine '%s'"):format(wanted),
+                         "there are: " .. table.concat(core.engines(), ", ")))
+        end
+        check(session:probe(wanted))
+        return wanted
+    end
+    local last
+    for _, name in ipairs(core.engines()) do
+        local ok, err = session:probe(name)
+        if ok then
+            return name
+        end
+        last = err
+    end
+    stop(last)
+end
+
+--- The domain of a partition: its own (the given one when that is the same, since it may know
+-- more), or nil.
+function M.domain(session, engine, given)
+    local own, err = session:find_domain(engine)
+    if not own and err.code ~= "KFR_NOT_FOUND" then
+        stop(err)
+    end
+    return own and given and own == given and given or own
+end
+
+return M

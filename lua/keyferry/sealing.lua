@@ -1,0 +1,85 @@
+-- SPDX-License-Identifier: MIT
+--- One object out of a partition, sealed, and into another: what a session can do by itself.
+-- @classmod session
+
+local core = require "keyferry.core"
+local choice = require "keyferry.backup.choice"
+local stopping = require "keyferry.backup.stop"
+
+local check = stopping.check
+
+local methods = core.session_methods or {}
+
+local fields = { domain = true, engine = true, changes = true, more_rights = true }
+
+local function check_options(name, options)
+    for field in pairs(options) do
+        if not fields[field] then
+            error(("%s has no option '%s'"):format(name, tostring(field)), 4)
+        end
+    end
+end
+
+-- This session's partition as one end of a clone.
+local function open_end(session, options)
+    local engine = choice.engine(session, options.engine)
+    local domain = options.domain or choice.domain(session, engine)
+    if not domain then
+        stopping.stop(stopping.failure("KFR_NO_SECRET", "the partition has no cloning domain of "
+                      .. "its own and none was given", "give one: { domain = ... }"))
+    end
+    return check(session:endpoint(engine, domain))
+end
+
+local function seal(session, object, options)
+    local there <close> = open_end(session, options)
+    local sealed, lost = there:seal(object)
+    return check(sealed, lost), lost
+end
+
+local function open(session, sealed, options)
+    local there <close> = open_end(session, options)
+    check(there:stage(sealed, options.changes, options.more_rights))
+    local planted = check(there:commit())[1]
+    check(planted.handle, planted.err)
+    return check(session:object(planted.handle)), planted.lost
+end
+
+-- A method of a session: what stops it is its nil, err.
+local function method(name, work)
+    return function(session, what, options)
+        options = options or {}
+        check_options("session:" .. name, options)
+        local ok, value, lost = pcall(work, session, what, options)
+        if ok then
+            return value, lost
+        elseif getmetatable(value) == stopping.Stop then
+            return nil, value.err
+        end
+        error(value, 0)
+    end
+end
+
+--- Seals an object: collects, encrypts and authenticates it in one step.
+-- @function session:seal
+-- @tparam object object of this session's partition
+-- @tparam[opt] table options `domain`: the cloning domain, the partition's own without it;
+--   `engine`: instead of the one that fits best
+-- @treturn[1] sealed
+-- @treturn[1] string what could not be put into it ("" when nothing)
+-- @treturn[2] nil
+-- @treturn[2] err
+methods.seal = method("seal", seal)
+
+--- Opens a sealed object in this session's partition: its clone is there and durable.
+-- @function session:open
+-- @tparam sealed sealed
+-- @tparam[opt] table options `domain`, `engine` as for seal; `changes`: attributes that the
+--   clone gets instead; `more_rights`: they may give it more rights than its original
+-- @treturn[1] object
+-- @treturn[1] string what the clone could not keep ("" when nothing)
+-- @treturn[2] nil
+-- @treturn[2] err KFR_DOMAIN_MISMATCH, KFR_DAMAGED, KFR_REFUSED, ...
+methods.open = method("open", open)
+
+return methods
