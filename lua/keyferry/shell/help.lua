@@ -16,7 +16,8 @@ local USAGE = {
     "keyferry --version",
 }
 
-local CATEGORY = {
+--- What a category means, as a sentence.
+M.CATEGORY = {
     reads = "Changes nothing.",
     writes = "Writes.",
     destroys = "Destroys: asks before it does, unless -force is given.",
@@ -101,7 +102,7 @@ end
 -- @treturn table lines
 function M.command(script, entry, program)
     local lines = { script.name, "" }
-    append(lines, text.wrap(script.summary .. " " .. CATEGORY[script.category], WIDTH))
+    append(lines, text.wrap(script.summary .. " " .. M.CATEGORY[script.category], WIDTH))
     append(lines, { origin(entry) })
     append(lines, { "", "Syntax" })
     append(lines, syntax(script, program or "keyferry " .. script.name))

@@ -768,4 +768,21 @@ function M.value(value, how)
     return attempt(SHOW[type(value)] or line_of, value, how) or line_of(value)
 end
 
+--- Several values: on one line, or each from a line of its own when one has several. The
+-- nil of `value, nil` (no error) is not one.
+-- @tparam table how as for value
+-- @param ... the values
+-- @treturn string
+function M.values(how, ...)
+    local parts = table.pack(...)
+    while parts.n > 1 and parts[parts.n] == nil do
+        parts.n = parts.n - 1
+    end
+    for i = 1, parts.n do
+        parts[i] = M.value(parts[i], how)
+    end
+    local between = table.concat(parts):find("\n", 1, true) and "\n" or "\t"
+    return table.concat(parts, between, 1, parts.n)
+end
+
 return M
