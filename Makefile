@@ -40,7 +40,7 @@ DOOR := $(filter-out $(MAIN),$(patsubst c/%.c,$(B)/c/%.o,$(wildcard c/lua/*.c)))
 
 .DEFAULT_GOAL := all
 .PHONY: all deps deps-test deps-demo core core.so demo test check lint sanitize memcheck bench clean help \
-        install install-lua uninstall
+        install install-lua uninstall man
 
 all: $(B)/keyferry $(B)/lua/keyferry/core.so ## the program and the Lua module
 
@@ -65,7 +65,7 @@ $(B)/lua/keyferry/core.so: $(DOOR) $(CORE)
 
 DEBS_DEMO := gcc make pkg-config libssl-dev liblua5.4-dev lua5.4 libp11-kit-dev \
              libedit-dev softhsm2 lua-cjson openssl opensc expect
-DEBS_TEST := $(DEBS_DEMO) lua-unit tmux procps binutils valgrind
+DEBS_TEST := $(DEBS_DEMO) lua-unit tmux procps binutils valgrind mandoc
 DEBS      := $(DEBS_TEST) clang clang-tidy cppcheck lua-check shellcheck
 
 # DEPS=no: I see to it myself.
@@ -166,9 +166,16 @@ memcheck: deps-test ## a whole backup under valgrind
 	@$(MAKE) --no-print-directory all
 	@KEYFERRY_BUILD=$(B) $(LUA) spec/demo/memcheck.lua
 
+# ---- Manual pages
+
+man: $(B)/keyferry ## the manual pages, from what the commands say of themselves
+	@rm -rf $(B)/man
+	$(B)/keyferry --man $(B)/man/man1
+
 # ---- Installing
 
 SHARE     = $(DESTDIR)$(PREFIX)/share/keyferry
+MAN1      = $(DESTDIR)$(PREFIX)/share/man/man1
 LIBDIR   ?= $(PREFIX)/lib/lua/5.4
 LUADIR   ?= $(PREFIX)/share/lua/5.4
 put_tree  = (cd $(1) && find . -name '*.lua' -type f) | while read -r file; do \
@@ -178,6 +185,7 @@ install: all install-lua ## to PREFIX (/usr/local), below DESTDIR
 	install -D -m 755 $(B)/keyferry $(DESTDIR)$(PREFIX)/bin/keyferry
 	$(call put_tree,lua,$(SHARE)/lua)
 	$(call put_tree,scripts,$(SHARE)/scripts)
+	$(DESTDIR)$(PREFIX)/bin/keyferry --man $(MAN1)
 
 # The library for plain lua5.4, without the program.
 install-lua: core.so
@@ -186,7 +194,7 @@ install-lua: core.so
 	  "$$file" "$(DESTDIR)$(LUADIR)/$$file" || exit 1; done
 
 uninstall: ## take away what install put there
-	rm -f $(DESTDIR)$(PREFIX)/bin/keyferry
+	rm -f $(DESTDIR)$(PREFIX)/bin/keyferry $(MAN1)/keyferry.1 $(MAN1)/keyferry-*.1
 	rm -rf $(SHARE) $(DESTDIR)$(LIBDIR)/keyferry $(DESTDIR)$(LUADIR)/keyferry
 
 clean: ## remove what was built

@@ -42,8 +42,10 @@ local function from_input(shell)
     return evaluate.text(shell, (code:gsub("^#[^\n]*", "")), "=stdin")
 end
 
--- For the Makefile, not for people: the first word says, and nothing else is read.
-local INTERNAL = { ["--man"] = man.main }
+-- For the Makefile and for other shells, not for people: the first word says.
+local INTERNAL = {
+    ["--man"] = man.main, ["--complete"] = completion.run, ["--completion"] = completion.run,
+}
 
 local VERBS = { help = command.help, run = command.file }
 
@@ -109,10 +111,6 @@ function M.main(words)
         return shell.out:close(INTERNAL[words[1]](shell, words))
     elseif words[1] == "-h" then
         words[1] = "--help"
-    end
-    if words[1] == "--complete" or words[1] == "--completion" then
-        shell = new_shell({})
-        return shell.out:close(completion.run(shell, words))
     end
     parsed, problem, hint = options.parse(GLOBALS, words, { stop = true })
     shell = new_shell(parsed and parsed.values or {})
