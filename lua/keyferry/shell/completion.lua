@@ -64,7 +64,7 @@ _keyferry() {
         values+=("$value")
         shown+=("$line")
     done
-    compadd -l $how -d shown -a -- values
+    compadd -l "${how[@]}" -d shown -a -- values
 }
 
 if [[ $funcstack[1] == _keyferry ]]; then
@@ -109,7 +109,8 @@ local function for_bash(shell, fields)
     end
     local found = complete.command(shell, words, word.value)
     for _, candidate in ipairs(found) do
-        local piece = quoting.ending(word, start, candidate.value, "bash")
+        -- Closed here: readline closes no quote behind one that stands for itself.
+        local piece = quoting.ending(word, start, candidate.value, "bash", not candidate.open)
         lines[#lines + 1] = piece and "=" .. piece
     end
     if #lines == 1 and found[1].open then
@@ -123,7 +124,8 @@ end
 
 -- The first sentence of a help text, cut to what a line has room for.
 local function brief(help, room)
-    local line = text.clean(help):match("^(.-[.;:])%s") or text.clean(help)
+    local line = text.clean(help)
+    line = line:match("^(.-%l%l[.)]) +%u") or line
     if utf8.len(line) <= room then
         return line
     end
@@ -148,13 +150,20 @@ local function shown(candidates)
     return lines
 end
 
+-- Between quotes that are open zsh writes bytes that are no text as other ones.
+local function zsh_can_write(value, opened)
+    local is_text = not value:find("[\128-\255]")
+        or utf8.len(value) and os.setlocale(nil, "ctype"):lower():find("utf%-?8")
+    return not value:find("\0") and (is_text or not opened)
+end
+
 -- Fields for zsh, which quotes by itself: what they are, how they are put, then each value
 -- and how it is shown. What stands before the value in its word is taken off.
 local function for_zsh(shell, fields)
-    local words = {}
+    local words, opened = {}, nil
     for i, field in ipairs(fields) do
         local _, word = quoting.words(field, "bash")
-        words[i] = word.value
+        words[i], opened = word.value, word.opened
     end
     local word = table.remove(words) or ""
     local found = complete.command(shell, words, word, { describe = true })
@@ -167,7 +176,7 @@ local function for_zsh(shell, fields)
     end
     local lines = shown(found)
     for i, candidate in ipairs(found) do
-        if not candidate.value:find("\0") then
+        if zsh_can_write(candidate.value, opened) then
             parts[#parts + 1] = candidate.value
             parts[#parts + 1] = lines[i]
         end
