@@ -169,7 +169,7 @@ memcheck: deps-test ## a whole backup under valgrind
 # ---- Manual pages
 
 man: $(B)/keyferry ## the manual pages, from what the commands say of themselves
-	@rm -rf $(B)/man
+	@rm -rf $(B)/man && mkdir -p $(B)/man/man1
 	$(B)/keyferry --man $(B)/man/man1
 
 # ---- Installing
@@ -185,6 +185,7 @@ install: all install-lua ## to PREFIX (/usr/local), below DESTDIR
 	install -D -m 755 $(B)/keyferry $(DESTDIR)$(PREFIX)/bin/keyferry
 	$(call put_tree,lua,$(SHARE)/lua)
 	$(call put_tree,scripts,$(SHARE)/scripts)
+	install -d -m 755 $(MAN1)
 	$(DESTDIR)$(PREFIX)/bin/keyferry --man $(MAN1)
 
 # The library for plain lua5.4, without the program.

@@ -400,7 +400,7 @@ local function today()
     return os.date("!%Y-%m-%d", tonumber(os.getenv("SOURCE_DATE_EPOCH")) or os.time())
 end
 
---- `--man DIR`, for the Makefile: writes all pages into that folder.
+--- `--man DIR`, for the Makefile: writes all pages into that folder, which must be there.
 -- @param shell the program
 -- @tparam table words
 -- @treturn integer the exit status
@@ -411,9 +411,6 @@ function M.main(shell, words)
     end
     pages, err = M.pages(shell.globals, today())
     ok = pages and true
-    if ok then
-        ok, err = core.file.mkdir(words[2], 493) -- 0755
-    end
     for name, page in pairs(pages or {}) do
         if ok then
             ok, err = core.file.write(words[2] .. "/" .. name, page, 420) -- 0644
