@@ -2,7 +2,6 @@
 --- Lua from -e, from standard input and from the prompt.
 local core = require("keyferry.core")
 
-local colour = require("keyferry.shell.colour")
 local failure = require("keyferry.shell.failure")
 local script = require("keyferry.shell.script")
 local show = require("keyferry.shell.show")
@@ -54,20 +53,11 @@ function M.assignment(code, name, env)
 end
 
 local function print_values(shell, results)
-    local parts, several = {}, false
     local out = shell.out
-    local how = {
-        colour = colour.wanted(out.stdout_terminal), width = shell.columns and shell.columns(),
-    }
-    if out.json or out.quiet then
-        return
-    end
-    for i = 1, results.n do
-        parts[i] = show.value(results[i], how)
-        several = several or parts[i]:find("\n", 1, true)
-    end
-    if #parts > 0 then
-        out:out(table.concat(parts, several and "\n" or "\t"))
+    local how = { colour = out.colour,
+        width = shell.columns and shell.columns() or core.terminal.columns(1) }
+    if results.n > 0 then
+        out:value(show.values(how, table.unpack(results, 1, results.n)))
     end
 end
 
