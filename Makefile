@@ -40,7 +40,7 @@ DOOR := $(filter-out $(MAIN),$(patsubst c/%.c,$(B)/c/%.o,$(wildcard c/lua/*.c)))
 
 .DEFAULT_GOAL := all
 .PHONY: all deps deps-test deps-demo core core.so demo test check lint sanitize memcheck bench clean help \
-        install install-lua uninstall man
+        install install-lua uninstall man completion
 
 all: $(B)/keyferry $(B)/lua/keyferry/core.so ## the program and the Lua module
 
@@ -65,7 +65,7 @@ $(B)/lua/keyferry/core.so: $(DOOR) $(CORE)
 
 DEBS_DEMO := gcc make pkg-config libssl-dev liblua5.4-dev lua5.4 libp11-kit-dev \
              libedit-dev softhsm2 lua-cjson openssl opensc expect
-DEBS_TEST := $(DEBS_DEMO) lua-unit tmux procps binutils valgrind mandoc
+DEBS_TEST := $(DEBS_DEMO) lua-unit tmux procps binutils valgrind zsh bash-completion mandoc
 DEBS      := $(DEBS_TEST) clang clang-tidy cppcheck lua-check shellcheck
 
 # DEPS=no: I see to it myself.
@@ -128,7 +128,9 @@ lint: deps ## both compilers without a warning, cppcheck, clang-tidy, luacheck
 	$(CPPCHECK) c spec
 	@$(MAKE) --no-print-directory tidy
 	luacheck -q $(LUA_FILES)
-	shellcheck $(SH_FILES)
+	@$(MAKE) --no-print-directory completion
+	shellcheck $(SH_FILES) $(B)/completion/keyferry
+	zsh -n $(B)/completion/_keyferry
 
 .PHONY: tidy
 tidy: $(C_FILES:%.c=$(B)/tidy/%.ok)
@@ -172,21 +174,32 @@ man: $(B)/keyferry ## the manual pages, from what the commands say of themselves
 	@rm -rf $(B)/man && mkdir -p $(B)/man/man1
 	$(B)/keyferry --man $(B)/man/man1
 
+# ---- Completion in bash and zsh
+
+completion: all ## the completion files of bash and zsh
+	@mkdir -p $(B)/completion
+	$(B)/keyferry --completion bash >$(B)/completion/keyferry
+	$(B)/keyferry --completion zsh >$(B)/completion/_keyferry
+
 # ---- Installing
 
 SHARE     = $(DESTDIR)$(PREFIX)/share/keyferry
+BASH_FILE = $(DESTDIR)$(PREFIX)/share/bash-completion/completions/keyferry
+ZSH_FILE  = $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_keyferry
 MAN1      = $(DESTDIR)$(PREFIX)/share/man/man1
 LIBDIR   ?= $(PREFIX)/lib/lua/5.4
 LUADIR   ?= $(PREFIX)/share/lua/5.4
 put_tree  = (cd $(1) && find . -name '*.lua' -type f) | while read -r file; do \
   install -D -m 644 "$(1)/$$file" "$(2)/$$file" || exit 1; done
 
-install: all install-lua ## to PREFIX (/usr/local), below DESTDIR
+install: all install-lua completion ## to PREFIX (/usr/local), below DESTDIR
 	install -D -m 755 $(B)/keyferry $(DESTDIR)$(PREFIX)/bin/keyferry
 	$(call put_tree,lua,$(SHARE)/lua)
 	$(call put_tree,scripts,$(SHARE)/scripts)
 	install -d -m 755 $(MAN1)
 	$(DESTDIR)$(PREFIX)/bin/keyferry --man $(MAN1)
+	install -D -m 644 $(B)/completion/keyferry $(BASH_FILE)
+	install -D -m 644 $(B)/completion/_keyferry $(ZSH_FILE)
 
 # The library for plain lua5.4, without the program.
 install-lua: core.so
@@ -195,7 +208,7 @@ install-lua: core.so
 	  "$$file" "$(DESTDIR)$(LUADIR)/$$file" || exit 1; done
 
 uninstall: ## take away what install put there
-	rm -f $(DESTDIR)$(PREFIX)/bin/keyferry $(MAN1)/keyferry.1 $(MAN1)/keyferry-*.1
+	rm -f $(DESTDIR)$(PREFIX)/bin/keyferry $(BASH_FILE) $(ZSH_FILE) $(MAN1)/keyferry.1 $(MAN1)/keyferry-*.1
 	rm -rf $(SHARE) $(DESTDIR)$(LIBDIR)/keyferry $(DESTDIR)$(LUADIR)/keyferry
 
 clean: ## remove what was built
