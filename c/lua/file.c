@@ -6,6 +6,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <lauxlib.h>
 #include <limits.h>
@@ -78,6 +79,33 @@ static int file_write(lua_State *L)
     struct kf_error err = { 0 };
     kf_rv rv = kf_file_write(path, bytes, len, mode, &err);
 
+    return kf_lua_done(L, rv, &err);
+}
+
+/* core.file.create(path, bytes [, mode = 0600]) -> true | nil, err: KFR_EXISTS when there
+ * is something of that name, be it a link that leads nowhere */
+static int file_create(lua_State *L)
+{
+    const char *path = kf_lua_check_text(L, 1);
+    size_t len;
+    const char *bytes = luaL_checklstring(L, 2, &len);
+    mode_t mode = opt_mode(L, 3, 0600);
+    struct kf_error err = { 0 };
+    kf_rv rv = KFR_OK;
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+
+    if (fd < 0 && errno == EEXIST) {
+        kf_fail(&err, KFR_EXISTS, NULL, "name another file, or remove that one",
+                "%s is there already", path);
+        return kf_lua_refuse(L, &err);
+    }
+    if (fd < 0)
+        return refuse_errno(L, "open", path);
+    if (kf_file_write_full(fd, bytes, len) != (ssize_t)len || fsync(fd) != 0) {
+        rv = kf_fail_errno(&err, "write", "%s", path);
+        unlink(path);
+    }
+    close(fd);
     return kf_lua_done(L, rv, &err);
 }
 
@@ -266,6 +294,7 @@ static const luaL_Reg file_functions[] = {
     { "trusted", file_trusted },
     { "read", file_read },
     { "write", file_write },
+    { "create", file_create },
     { "list", file_list },
     { "mkdir", file_mkdir },
     { "exists", file_exists },

@@ -44,8 +44,9 @@ local function conclude(shell, ctx, ok, code, err)
     return ctx:finish({ status = code })
 end
 
+-- At the prompt nobody sees them, and such a line is not remembered.
 local function warn_of_secrets(shell, names)
-    if #names == 0 then
+    if #names == 0 or shell.prompting then
         return
     end
     for i, name in ipairs(names) do

@@ -93,12 +93,15 @@ BUILT_IN.help = function(self, list)
 end
 
 BUILT_IN.run = function(self, list)
-    return command.file(self.shell, list, 2)
+    local path = list[2]
+    if command.file(self.shell, list, 2) == status.SUCCESS then
+        self.record:file(path)
+    end
 end
 
 BUILT_IN.history = function(self)
     for i, line in ipairs(self.history:lines()) do
-        self.shell.out:print("%5d  %s", i, (line:gsub("\n", "\n       ")))
+        self.shell.out:print(("%5d  "):format(i) .. line:gsub("\n", "\n       "))
     end
 end
 
@@ -137,7 +140,7 @@ local function run_command(self, line)
         BUILT_IN[list[1]](self, list)
         return
     end
-    self.record:prepare(line, list)
+    self.record:prepare(list)
     ok, code = xpcall(command.run, failure.handler(self.shell.debug), self.shell, list, 1)
     if not ok then
         self.shell.out:problem(code)
