@@ -3,6 +3,7 @@
 
 #include <lauxlib.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 static void (*const openers[])(lua_State *L) = {
@@ -30,6 +31,29 @@ const char *kf_lua_check_text(lua_State *L, int idx)
 
     luaL_argcheck(L, strlen(text) == len, idx, "a NUL byte inside");
     return text;
+}
+
+enum { LABEL_SHOWN = 80 };
+
+void kf_lua_push_label(lua_State *L, const unsigned char *label, size_t len)
+{
+    size_t shown = len > LABEL_SHOWN ? LABEL_SHOWN : len;
+    luaL_Buffer buffer;
+
+    while (shown < len && shown > 0 && (label[shown] & 0xC0) == 0x80)
+        shown--;
+    luaL_buffinit(L, &buffer);
+    for (size_t i = 0; i < shown; i++) {
+        if (label[i] >= 0x20 && label[i] != 0x7F) {
+            luaL_addchar(&buffer, (char)label[i]);
+            continue;
+        }
+        snprintf(luaL_prepbuffsize(&buffer, 5), 5, "\\x%02X", label[i]);
+        luaL_addsize(&buffer, 4);
+    }
+    if (shown < len)
+        luaL_addstring(&buffer, "...");
+    luaL_pushresult(&buffer);
 }
 
 __attribute__((visibility("default"))) int luaopen_keyferry_core(lua_State *L)

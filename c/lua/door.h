@@ -8,6 +8,7 @@
 #define KF_LUA_DOOR_H
 
 #include <lua.h>
+#include <stddef.h>
 
 void kf_lua_open_error(lua_State *L);
 void kf_lua_open_keep(lua_State *L);
@@ -27,6 +28,10 @@ void kf_lua_open_softhsm(lua_State *L);
 
 /* [-0, +0, v] A string without NUL bytes at idx (C would cut it there); raises. */
 const char *kf_lua_check_text(lua_State *L, int idx);
+
+/* [-0, +1, m] A label as part of one line: what would break the line becomes \xNN; a long
+ * one is cut, but not within a character. */
+void kf_lua_push_label(lua_State *L, const unsigned char *label, size_t len);
 
 /* The one visible symbol. */
 int luaopen_keyferry_core(lua_State *L);

@@ -121,40 +121,14 @@ static void push_constant_attribute(lua_State *L, const struct kf_attributes *kn
         lua_pushnil(L);
 }
 
-enum { LABEL_SHOWN = 80 };
-
-/* A label as part of one line: what would break the line becomes \xNN; a long one is
- * cut, but not within a character. */
-static void push_label(lua_State *L, const struct kf_attribute *label)
-{
-    size_t len = label ? label->len : 0;
-    size_t shown = len > LABEL_SHOWN ? LABEL_SHOWN : len;
-    luaL_Buffer buffer;
-
-    while (shown < len && shown > 0 && (label->value[shown] & 0xC0) == 0x80)
-        shown--;
-    luaL_buffinit(L, &buffer);
-    for (size_t i = 0; i < shown; i++) {
-        unsigned char byte = label->value[i];
-
-        if (byte >= 0x20 && byte != 0x7F) {
-            luaL_addchar(&buffer, (char)byte);
-            continue;
-        }
-        snprintf(luaL_prepbuffsize(&buffer, 5), 5, "\\x%02X", byte);
-        luaL_addsize(&buffer, 4);
-    }
-    if (shown < len)
-        luaL_addstring(&buffer, "...");
-    luaL_pushresult(&buffer);
-}
+enum { ID_SHOWN = 40 };
 
 /* "" without an id, else ", id 0a0b". */
 static void push_id(lua_State *L, const struct kf_attribute *id)
 {
     size_t len = id ? id->len : 0;
-    size_t shown = len > LABEL_SHOWN / 2 ? LABEL_SHOWN / 2 : len;
-    char hex[LABEL_SHOWN + 1] = "";
+    size_t shown = len > ID_SHOWN ? ID_SHOWN : len;
+    char hex[2 * ID_SHOWN + 1] = "";
 
     for (size_t i = 0; i < shown; i++)
         snprintf(hex + 2 * i, 3, "%02x", id->value[i]);
@@ -164,11 +138,12 @@ static void push_id(lua_State *L, const struct kf_attribute *id)
 static int object_tostring(lua_State *L)
 {
     const struct box *box = check(L, 1);
+    const struct kf_attribute *label = kf_attributes_get(box->known, CKA_LABEL);
 
     lua_settop(L, 1);
     push_constant_attribute(L, box->known, CKA_CLASS);
     push_constant_attribute(L, box->known, CKA_KEY_TYPE);
-    push_label(L, kf_attributes_get(box->known, CKA_LABEL));
+    kf_lua_push_label(L, label ? label->value : NULL, label ? label->len : 0);
     push_id(L, kf_attributes_get(box->known, CKA_ID));
     lua_pushfstring(L, "%s%s%s \"%s\" (handle %I%s)",
                     lua_isstring(L, 2) ? lua_tostring(L, 2) : "object",

@@ -114,7 +114,10 @@ static int session_tostring(lua_State *L)
         return 1;
     }
     token = kf_session_token(box->session);
-    lua_pushfstring(L, "session with \"%s\" (serial %s, %s)", token->label, token->serial,
+    kf_lua_push_label(L, (const unsigned char *)token->label, strlen(token->label));
+    kf_lua_push_label(L, (const unsigned char *)token->serial, strlen(token->serial));
+    lua_pushfstring(L, "session with \"%s\" (serial %s, %s)", lua_tostring(L, -2),
+                    lua_tostring(L, -1),
                     kf_session_is_writable(box->session) ? "read/write" : "read-only");
     return 1;
 }

@@ -238,6 +238,14 @@ static int tokens(lua_State *L)
     return 1;
 }
 
+static int lock_tostring(lua_State *L)
+{
+    struct kf_softhsm_lock **lock = luaL_checkudata(L, 1, LOCK);
+
+    lua_pushstring(L, *lock ? "lock of a token store" : "lock of a token store (closed)");
+    return 1;
+}
+
 /* Whether the removal of old objects has been decided in the token and is not all done. */
 static int lock_is_pending(lua_State *L)
 {
@@ -254,6 +262,7 @@ static const luaL_Reg lock_methods[] = {
 };
 
 static const luaL_Reg lock_metamethods[] = {
+    { "__tostring", lock_tostring },
     { "__close", lock_close },
     { "__gc", lock_close },
     { NULL, NULL },
