@@ -19,6 +19,8 @@ local ITEMS_MAX = 100     -- of one plain table
 local ALL_ITEMS_MAX = 1000
 local DEPTH_MAX = 5
 local TEXT_MAX = 200      -- bytes of a text inside something else
+local CELL_MAX = 40       -- of a label in a list
+local LINE_MAX = 2000     -- of what tostring gives
 local BINARY_MAX = 256    -- bytes of a result that is no text
 local HEX_MAX = 16
 
@@ -49,8 +51,8 @@ local function shortened(bytes, most)
     return bytes:sub(1, cut) .. "..."
 end
 
-local function clean(bytes)
-    return text.clean(shortened(bytes, TEXT_MAX))
+local function clean(bytes, most)
+    return text.clean(shortened(bytes, most or TEXT_MAX))
 end
 
 local function quoted(bytes)
@@ -61,7 +63,7 @@ end
 local function line_of(value)
     local line, problem = attempt(tostring, value)
     if line then
-        return clean(line)
+        return clean(line, LINE_MAX)
     end
     return ("%s (it cannot be shown: %s)"):format(type(value),
         type(problem) == "string" and clean(problem) or type(problem))
@@ -132,14 +134,14 @@ local function fitted(line, width)
     return line:sub(1, last - 1) .. "..."
 end
 
-local function columns(how, head, values, row_of)
+local function columns(how, head, values, row_of, width)
     local rows = {}
     for i = 1, math.min(#values, ROWS_MAX) do
         rows[i] = row_of(values[i])
     end
     local lines = text.columns(head, rows)
     for i, line in ipairs(lines) do
-        line = fitted(line, how.width)
+        line = fitted(line, width or how.width)
         lines[i] = i == 1 and how.brush("title", line) or line
     end
     if #values > ROWS_MAX then
@@ -292,8 +294,8 @@ local function id_of(attributes)
     return type(id) == "string" and id ~= "" and hex(id, 2 * HEX_MAX) or nil
 end
 
-local function label_of(attributes)
-    return type(attributes.label) == "string" and clean(attributes.label) or nil
+local function label_of(attributes, most)
+    return type(attributes.label) == "string" and clean(attributes.label, most) or nil
 end
 
 local function place_of(attributes, object)
@@ -333,11 +335,11 @@ local TEXTS = { label = true, application = true, url = true, hw_feature_type = 
 
 -- CKA_PRIME of a private key is one of DSA's public numbers.
 local function is_secret(attributes, name)
-    local class = attributes.class
+    local class = rawget(attributes, "class")
     if SECRET_CLASSES[class] then
         return KEY_MATERIAL[name] and (name ~= "prime" or class ~= "private_key")
     end
-    return class == "data" and attributes.private == true and name == "value"
+    return class == "data" and rawget(attributes, "private") == true and name == "value"
 end
 
 local function date(bytes)
@@ -497,7 +499,8 @@ local function item_row(item)
         why = "without " .. clean(item.lost)
     end
     return { item.status and line_of(item.status), known.class, known.key_type,
-        label_of(known), id_of(known), is_object(object) and object.handle or nil, why }
+        label_of(known, CELL_MAX), id_of(known), is_object(object) and object.handle or nil,
+        why }
 end
 
 local ITEM_HEAD = { "Status", "Class", "Key type", "Label", "Id", "Handle", "Reason" }
@@ -509,7 +512,9 @@ local function show_plan(plan, how)
     if #plan.items == 0 then
         return how.brush("title", title)
     end
-    return columns(how, ITEM_HEAD, plan.items, item_row) .. "\n" .. how.brush("title", title)
+    -- The reasons are what one looks for: the terminal breaks them, nothing cuts them.
+    return columns(how, ITEM_HEAD, plan.items, item_row, math.huge) .. "\n"
+        .. how.brush("title", title)
 end
 
 -- Lists ------------------------------------------------------------------------------------
@@ -520,8 +525,8 @@ local LISTS = {
         head = { "Class", "Key type", "Label", "Id", "Handle" },
         row = function(object)
             local known = object:attributes()
-            return { known.class, known.key_type or known.certificate_type, label_of(known),
-                id_of(known), object.handle }
+            return { known.class, known.key_type or known.certificate_type,
+                label_of(known, CELL_MAX), id_of(known), object.handle }
         end,
     },
     {
