@@ -27,6 +27,15 @@ function TestColour.test_a_terminal_gets_it()
   lu.assertStrContains(at_terminal("keyferry.hsms()", {}), "\27[1mHSM ")
 end
 
+function TestColour.test_a_command_that_fails_says_so_in_red()
+  local env = { TERM = "xterm", NO_COLOR = false, KEYFERRY_HOME = tmp.dir("colour") }
+  local running <close> = terminal.start { build.keyferry, "hsm", "show", "-name", "nix",
+    env = env }
+  local done = running:finish()
+  lu.assertStrContains(done.output, RED .. "'hsm show' failed:\27[0m there is no HSM")
+  lu.assertEquals(done.status, 6)
+end
+
 function TestColour.test_who_does_not_want_it_gets_none()
   for _, env in ipairs { { NO_COLOR = "1" }, { NO_COLOR = "0" }, { TERM = "dumb" },
     { TERM = false }, { TERM = "" } } do
@@ -52,8 +61,8 @@ function TestColour.test_a_pipe_gets_none()
 end
 
 function TestColour.test_each_stream_for_itself()
-  local running <close> = terminal.start { "sh", "-c", '"$0" -e "$1" | cat; "$0" -e "$2" 2>&1 | cat',
-    build.keyferry, CODE, FAILS, env = { TERM = "xterm", NO_COLOR = false,
+  local running <close> = terminal.start { "sh", "-c",
+    '"$0" -e "$1" | cat; "$0" -e "$2" 2>&1 | cat', build.keyferry, CODE, FAILS, env = { TERM = "xterm", NO_COLOR = false,
       KEYFERRY_HOME = tmp.dir("colour") } }
   local written = running:finish().output
   lu.assertStrContains(written, "gone wrong")

@@ -127,6 +127,7 @@ function M.new(how)
         stdout_terminal = terminal(1),
         stderr_terminal = terminal(2),
         colour = coloured(terminal(1)),
+        out_brush = colour.brush(coloured(terminal(1))),
         brush = colour.brush(coloured(terminal(2))),
         failure = nil, -- why standard output took no more
     }, Output)
@@ -261,7 +262,8 @@ function Output:failed(result)
     if self.json or not self.stdout_terminal then
         self:problem(result.reason or reason, result.hint)
     end
-    self:result("'%s' failed: %s", result.command, reason)
+    self:value(self.out_brush("error", ("'%s' failed:"):format(text.clean(result.command)))
+        .. " " .. reason)
     if hint and hint ~= "" and self.stdout_terminal then
         self:result("  %s", hint)
     end
