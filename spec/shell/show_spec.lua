@@ -289,6 +289,8 @@ function TestPlain.test_a_text_is_itself_and_bytes_are_shortened_with_their_leng
   local shown = show.value(("\0\255"):rep(5000))
   lu.assertStrMatches(shown, "\\x00\\xFF.*%.%.%. %(10000 bytes%)")
   lu.assertTrue(#shown < 2000)
+  lu.assertEquals(show.value(("\27[1mx"):rep(500)), ("\\x1B[1mx"):rep(500))
+  lu.assertTrue(#show.value(("\27[1mx"):rep(1000000)) < 2000)
   lu.assertStrContains(show.value({ ("x"):rep(5000) }), 'xxx..." (5000 bytes)')
 end
 

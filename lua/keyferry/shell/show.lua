@@ -22,6 +22,7 @@ local TEXT_MAX = 200      -- bytes of a text inside something else
 local CELL_MAX = 40       -- of a label in a list
 local LINE_MAX = 2000     -- of what tostring gives
 local BINARY_MAX = 256    -- bytes of a result that is no text
+local ODD_TEXT_MAX = 4096 -- bytes of a result that is text with control characters in it
 local HEX_MAX = 16
 
 local show_plain
@@ -721,8 +722,9 @@ end
 -- Strings that are the result -----------------------------------------------------------------
 
 local function show_string(value)
-    local is_text = utf8.len(value) and not value:find("\0", 1, true)
-    if is_text or #value <= BINARY_MAX then
+    local is_text = utf8.len(value) and not value:find("[\0-\8\14-\31\127]")
+    local odd_text = utf8.len(value) and not value:find("\0", 1, true)
+    if is_text or #value <= (odd_text and ODD_TEXT_MAX or BINARY_MAX) then
         return text.clean(value, "\n\t")
     end
     return ("%s... (%d bytes)"):format(text.clean(value:sub(1, BINARY_MAX)), #value)
