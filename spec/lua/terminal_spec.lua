@@ -130,4 +130,11 @@ function TestTerminal.test_without_a_terminal_it_is_refused_at_once()
   lu.assertEquals({ done.status, done.out }, { 0, "KFR_REFUSED\n" })
 end
 
+function TestTerminal.test_how_wide_it_is_and_nothing_for_what_is_none()
+  local path = tmp.file('print(require("keyferry.core").terminal.columns(1), "columns")')
+  local t <close> = terminal.start { lua, path, env = env, width = 93 }
+  lu.assertStrContains(t:finish().text, "93\tcolumns")
+  lu.assertEquals(process.must { lua, path, env = env }, "nil\tcolumns\n")
+end
+
 return { TestTerminal = TestTerminal }
