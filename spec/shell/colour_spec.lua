@@ -62,8 +62,8 @@ end
 
 function TestColour.test_each_stream_for_itself()
   local running <close> = terminal.start { "sh", "-c",
-    '"$0" -e "$1" | cat; "$0" -e "$2" 2>&1 | cat', build.keyferry, CODE, FAILS, env = { TERM = "xterm", NO_COLOR = false,
-      KEYFERRY_HOME = tmp.dir("colour") } }
+    '"$0" -e "$1" | cat; "$0" -e "$2" 2>&1 | cat', build.keyferry, CODE, FAILS,
+    env = { TERM = "xterm", NO_COLOR = false, KEYFERRY_HOME = tmp.dir("colour") } }
   local written = running:finish().output
   lu.assertStrContains(written, "gone wrong")
   lu.assertStrContains(written, "error: not there")
