@@ -37,6 +37,7 @@ struct kf_planted {
     CK_OBJECT_HANDLE handle; /* in the end's session, when rv is 0 */
     char lost[KF_LOST_MAX];
     struct kf_error err; /* when rv is not 0 */
+    bool undone;         /* nothing was wrong with it: it went because of another */
 };
 
 struct kf_engine {

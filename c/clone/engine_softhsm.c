@@ -861,6 +861,7 @@ static void tell_undone(struct softhsm_end *end, struct kf_planted *planted, kf_
         if (planted[i].rv)
             continue;
         planted[i].rv = rv;
+        planted[i].undone = true;
         if (why)
             planted[i].err = *why;
     }

@@ -478,6 +478,7 @@ static void undo_all(const struct kf_wrap_plant *plant, struct kf_planted *plant
         if (planted[i].rv)
             continue;
         planted[i].rv = rv;
+        planted[i].undone = true;
         kf_fail(&planted[i].err, rv, why->call, why->hint,
                 "undone, because another object failed: %.300s", why->what);
         if (!gone)

@@ -223,6 +223,8 @@ static void push_planted(lua_State *L, const struct kf_planted *planted)
     if (planted->rv) {
         kf_lua_error(L, &planted->err);
         lua_setfield(L, -2, "err");
+        lua_pushboolean(L, planted->undone);
+        lua_setfield(L, -2, "undone");
         return;
     }
     lua_pushinteger(L, (lua_Integer)planted->handle);
@@ -277,7 +279,8 @@ compares.
 @tparam[opt] table options `mode`: "each" (one that fails is undone alone) or "all" (all are
   undone and nothing is removed); `remove`: array of objects of this token
 @treturn[1] table one table for each staged object, in order: `handle` and `lost` (what the
-  clone could not keep, "" when nothing), or `err`
+  clone could not keep, "" when nothing), or `err` and `undone` (true: nothing was wrong with
+  it, but it could not stay without another)
 @treturn[2] nil
 @treturn[2] err
 @treturn[2] table the same array when mode was "all": what became of each

@@ -4,8 +4,11 @@
 #include "lua/error.h"
 
 #include <lauxlib.h>
+#include <poll.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stddef.h>
+#include <time.h>
 
 /* A third Ctrl-C in a row means that nobody listens (a module that hangs). */
 enum { PATIENCE = 3 };
@@ -18,6 +21,8 @@ enum { WATCHED = sizeof watched / sizeof *watched };
 static volatile sig_atomic_t arrived;
 static volatile sig_atomic_t ending;
 static lua_State *volatile raise_in;
+static atomic_llong raise_at; /* milliseconds, as now() has them */
+static int raised;            /* how often, in raise_in */
 static struct sigaction before[WATCHED];
 static bool watching;
 
@@ -26,15 +31,43 @@ static const struct kf_error interrupted = {
     .what = "interrupted",
 };
 
+/* How long Lua code may go on after a signal, to end by itself (a line that is being
+ * printed); after it was left off or raised in, to clean up. Who catches the error and
+ * goes on ASKED_MAX times is not let off any more. In milliseconds. */
+enum { GRACE = 100, LONG_GRACE = 1000, ASKED_MAX = 3 };
+
+static long long now(void)
+{
+    struct timespec time = { 0 };
+
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (long long)time.tv_sec * 1000 + time.tv_nsec / 1000000;
+}
+
 static void raise_hook(lua_State *L, lua_Debug *debug)
 {
     (void)debug;
-    lua_sethook(L, NULL, 0, 0);
+    if (now() < raise_at)
+        return;
+    if (++raised < ASKED_MAX)
+        raise_at = now() + LONG_GRACE;
     kf_lua_error(L, &interrupted);
     lua_error(L);
 }
 
 /* lua_sethook is the one function of Lua that a handler may call (manual, 4.7). */
+static void raise_after(lua_State *L, int grace)
+{
+    raise_at = now() + grace;
+    lua_sethook(L, raise_hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 100);
+}
+
+static void stop_raising(lua_State *L)
+{
+    if (L && lua_gethook(L) == raise_hook)
+        lua_sethook(L, NULL, 0, 0);
+}
+
 static void note(int number)
 {
     lua_State *L = raise_in;
@@ -48,8 +81,7 @@ static void note(int number)
         raise(number);
     }
     if (L)
-        lua_sethook(L, raise_hook,
-                    LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
+        raise_after(L, GRACE);
 }
 
 void kf_lua_interrupt_watch(bool on)
@@ -85,6 +117,7 @@ bool kf_lua_interrupt_ending(void)
 void kf_lua_interrupt_clear(void)
 {
     arrived = 0;
+    stop_raising(raise_in);
 }
 
 void kf_lua_interrupt_raise(lua_State *L, bool on)
@@ -95,8 +128,78 @@ void kf_lua_interrupt_raise(lua_State *L, bool on)
     main_thread = lua_tothread(L, -1);
     lua_pop(L, 1);
     raise_in = on ? main_thread : NULL;
-    if (!on && lua_gethook(main_thread) == raise_hook)
-        lua_sethook(main_thread, NULL, 0, 0);
+    raised = 0;
+    if (!on)
+        stop_raising(main_thread);
+}
+
+/* As xpcall(f, handler, ...), with signals raising in the thread `inside` (NULL: in none)
+ * until it returns. The switch is in C, so that nothing can be raised beside it. */
+static int call_with(lua_State *L, lua_State *inside)
+{
+    lua_State *outside = raise_in;
+    int status;
+
+    luaL_checktype(L, 2, LUA_TFUNCTION);
+    lua_rotate(L, 1, -1); /* handler, ..., f */
+    lua_insert(L, 2);
+    raise_in = inside;
+    raised = 0;
+    stop_raising(outside);
+    if (inside && arrived)
+        raise_after(inside, LONG_GRACE);
+    status = lua_pcall(L, lua_gettop(L) - 2, LUA_MULTRET, 1);
+    raise_in = outside;
+    raised = 0;
+    stop_raising(inside);
+    if (outside && arrived)
+        raise_after(outside, LONG_GRACE);
+    lua_pushboolean(L, status == LUA_OK);
+    lua_replace(L, 1);
+    return lua_gettop(L);
+}
+
+/* core.interruptible(f, handler, ...) as xpcall: a policy's code, in which a signal raises
+ * KFR_INTERRUPTED as soon as it does not end by itself. f cannot yield. */
+static int interruptible(lua_State *L)
+{
+    return call_with(L, L);
+}
+
+/* core.uninterruptible(f, handler, ...) as xpcall: what must not be cut in the middle. */
+static int uninterruptible(lua_State *L)
+{
+    return call_with(L, NULL);
+}
+
+/* A signal that comes just before ppoll ends it, too: it waits till then. */
+static bool wait_for_signal(double seconds)
+{
+    struct timespec time = { .tv_sec = (time_t)seconds };
+    sigset_t signals, as_before;
+    bool over = false;
+
+    time.tv_nsec = (long)((seconds - (double)time.tv_sec) * 1e9);
+    sigemptyset(&signals);
+    for (size_t i = 0; i < WATCHED; i++)
+        sigaddset(&signals, watched[i]);
+    pthread_sigmask(SIG_BLOCK, &signals, &as_before);
+    if (!arrived)
+        over = ppoll(NULL, 0, &time, &as_before) == 0;
+    pthread_sigmask(SIG_SETMASK, &as_before, NULL);
+    return over;
+}
+
+/* core.sleep(seconds) -> boolean: the time is over; false: a signal came first, or is
+ * there already. */
+static int sleep_seconds(lua_State *L)
+{
+    double seconds = luaL_checknumber(L, 1);
+
+    luaL_argcheck(L, seconds >= 0 && seconds <= 366.0 * 86400, 1,
+                  "0 seconds to a year");
+    lua_pushboolean(L, wait_for_signal(seconds));
+    return 1;
 }
 
 static int interrupt_watch(lua_State *L)
@@ -131,6 +234,9 @@ static const luaL_Reg functions[] = {
     { "interrupted", interrupt_arrived },
     { "interrupt_clear", interrupt_clear },
     { "interrupt_raise", interrupt_raise },
+    { "interruptible", interruptible },
+    { "uninterruptible", uninterruptible },
+    { "sleep", sleep_seconds },
     { NULL, NULL },
 };
 

@@ -20,7 +20,7 @@ void kf_lua_interrupt_clear(void);
 /* One that asks the process to end (SIGTERM, SIGHUP) has arrived; clearing keeps it. */
 bool kf_lua_interrupt_ending(void);
 /* While on, a signal also raises an err object (KFR_INTERRUPTED) in the Lua code that
- * the main thread of L runs; calls into C end first. */
+ * the main thread of L runs, when that does not end by itself; calls into C end first. */
 void kf_lua_interrupt_raise(lua_State *L, bool on);
 
 #endif

@@ -9,6 +9,7 @@
 local commit = require "keyferry.backup.commit"
 local ends = require "keyferry.backup.ends"
 local existing = require "keyferry.backup.existing"
+local guard = require "keyferry.guard"
 local results = require "keyferry.backup.results"
 local selection = require "keyferry.backup.selection"
 local stopping = require "keyferry.backup.stop"
@@ -74,18 +75,26 @@ end
 
 -- Seal and stage ------------------------------------------------------------------
 
--- What the policy says to an error; the default is to go on.
+local answers = { continue = true, retry = true, stop = true }
+
+-- What the policy says to an error, and how long it would wait; the default is to go on.
 function Run:decide(object, err, attempt)
-    local answer = self.options.on_error and self.options.on_error(object, err, attempt)
-    if answer == nil or answer == "continue" or answer == "retry" or answer == "stop" then
-        return answer or "continue"
+    local answer, seconds
+    if self.options.on_error then
+        answer, seconds = guard.hook(self.options.on_error, object, err, attempt)
     end
-    error(("on_error returned '%s', not \"continue\", \"retry\" or \"stop\"")
-          :format(tostring(answer)), 0)
+    if answer ~= nil and not answers[answer] then
+        error(("on_error returned '%s', not \"continue\", \"retry\" or \"stop\"")
+              :format(tostring(answer)), 0)
+    elseif seconds ~= nil and not (math.type(seconds) and seconds >= 0 and seconds <= 86400) then
+        error(("on_error returned a pause of '%s', not 0 to 86400 seconds")
+              :format(tostring(seconds)), 0)
+    end
+    return answer or "continue", seconds or 0
 end
 
 function Run:changes_of(object)
-    return self.options.changes and self.options.changes(object) or nil
+    return self.options.changes and guard.hook(self.options.changes, object) or nil
 end
 
 -- Seals an object and makes its clone ready. true and what was lost; nil, err.
@@ -110,23 +119,34 @@ function Run:ferry(object)
     return true, lost
 end
 
--- One object, as often as the policy wants it tried. False: the policy stops the run.
-function Run:take(object)
-    local attempt = 1
-    while true do
-        local ok, err = self:ferry(object)
-        if ok then
-            self:queue_result(result_of(object, self.options.plan and "planned" or "staged",
-                                        { lost = err }))
-            return true
-        end
-        local answer = self:decide(object, err, attempt)
-        if answer ~= "retry" then
-            self:fail_object(object, err)
-            return answer == "continue"
-        end
-        attempt = attempt + 1
+-- Asks the policy about an object that could not be made ready. True: try again.
+function Run:again(result, err)
+    local answer, seconds = self:decide(result.object, err, result.attempts)
+    if answer == "retry" then
+        stopping.pause(seconds)
+        return true
     end
+    result.status, result.err, self.last_error = "failed", err, err
+    self.stopped = self.stopped or answer == "stop"
+    return false
+end
+
+-- Makes the clone of a result ready, as often as the policy wants it tried.
+function Run:attempt(result)
+    local ok, err
+    repeat
+        result.attempts = result.attempts + 1
+        ok, err = self:ferry(result.object)
+    until ok or not self:again(result, err)
+    if ok then
+        result.status, result.lost = self.options.plan and "planned" or "staged", err
+    end
+end
+
+function Run:take(object)
+    local result = result_of(object, "waiting", { attempts = 0 })
+    self:attempt(result)
+    self:queue_result(result)
 end
 
 -- The run -----------------------------------------------------------------------------
@@ -150,7 +170,7 @@ function Run:report_mismatch()
 end
 
 function Run:make_target()
-    local target, err = self.options.create(self.given or self.source_domain)
+    local target, err = guard.hook(self.options.create, self.given or self.source_domain)
     if not target then
         stop(err)
     end
@@ -164,14 +184,16 @@ function Run:ferry_all()
     for i, object in ipairs(self.objects) do
         check_interrupt()
         local known = self.mode == "add" and self:settle_existing(object)
-        if not known and not self:take(object) then
-            self.stopped = true
-            break
+        if not known then
+            self:take(object)
         end
-        if progress then
-            progress(i, #self.objects)
+        if progress and not self.stopped then
+            guard.hook(progress, i, #self.objects)
         end
         self:commit_when_full()
+        if self.stopped then
+            break
+        end
     end
     for _, err in ipairs(self.stopped and {} or self.damaged) do
         self:fail_object({ handle = 0 }, err)
@@ -233,13 +255,13 @@ end
 
 -- Undoes what a run that did not come to its end has begun.
 function Run:undo()
-    if self.target_end then
-        self.target_end:abort()
+    if self.tentative then
+        self:take_back()
     end
+    self:close_ends()
     local report = self.report
     if report.created and report.status ~= "success" and report.cloned == 0 then
-        self:close_ends()
-        self.options.discard()
+        guard.hook(self.options.discard)
         report.created = false
     end
 end
@@ -259,6 +281,32 @@ function Run:close_ends()
     end
 end
 
+-- Why a run ended early, when that is no mistake of the policy: nil for one.
+local function reason_of(thrown)
+    if getmetatable(thrown) == stopping.Stop then
+        return thrown.err
+    end
+    local code = type(thrown) == "table" and rawget(thrown, "code")
+    return code == "KFR_INTERRUPTED" and thrown or nil
+end
+
+local perform = guard.whole(function(run)
+    local report = run.report
+    local ok, thrown = xpcall(run.work, guard.handler, run)
+    if not ok then
+        report.status = "failed"
+        report.reason = reason_of(thrown) or thrown
+    end
+    local undone, problem = xpcall(run.undo, guard.handler, run)
+    run:close_ends()
+    if not ok and not reason_of(thrown) then
+        error(thrown, 0)
+    elseif not undone then
+        error(problem, 0)
+    end
+    return report
+end)
+
 --- Backs up a partition.
 -- @tparam table options
 --
@@ -277,8 +325,10 @@ end
 --     describe it differently and take rights away
 --   * `more_rights`: true when `changes` may also give rights that the original has not
 --   * `on_exists`: function(object, existing) -> "skip" (default) or "clone"
---   * `on_mismatch`: function(attempt) -> another domain, or nil to give up
---   * `on_error`: function(object, err, attempt) -> "continue" (default), "retry" or "stop"
+--   * `on_mismatch`: function(attempt, err) -> another domain, or nil to give up
+--   * `on_error`: function(object, err, attempt) -> "continue" (default), "stop", or "retry" and
+--     how many seconds to wait before; asked about an object that could not be sealed, staged
+--     or committed. With "replace" a failed commit is tried again as a whole, or not at all
 --   * `on_result`: function(result); status "cloned" ("planned" in a plan), "exists", "failed"
 --     or "skipped"; object, handle, target_handle, err, lost, verified. What the source's
 --     store holds and nobody can read fails as an object without label and class, handle 0
@@ -287,22 +337,11 @@ end
 --   skipped, removed, selected, lossy, unproved; created; target_without_domain;
 --   target_damaged (an err) when the target's store holds what nobody can read; in a plan
 --   planned and to_remove; reason (an err) when not a success.
---   A hook that fails ends the run safely and the error goes on to the caller.
+--   A hook that fails ends the run safely and the error goes on to the caller; one that is
+--   interrupted is the report's reason. Hooks cannot yield.
 function M.run(options)
     check_options(options)
-    local run = new_run(options)
-    local ok, thrown = pcall(run.work, run)
-    local report = run.report
-    if not ok then
-        report.status = "failed"
-        report.reason = getmetatable(thrown) == stopping.Stop and thrown.err or thrown
-    end
-    run:undo()
-    run:close_ends()
-    if not ok and getmetatable(thrown) ~= stopping.Stop then
-        error(thrown, 0)
-    end
-    return report
+    return perform(new_run(options))
 end
 
 return M

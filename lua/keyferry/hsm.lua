@@ -6,6 +6,7 @@
 -- @classmod keyferry.hsm
 
 local core = require "keyferry.core"
+local guard = require "keyferry.guard"
 local Partition = require "keyferry.partition"
 
 local Hsm = {}
@@ -402,6 +403,11 @@ function Hsm:delete_partition(partition)
     end
     self:close()
     return true
+end
+
+-- A signal must leave no partition half made, or half removed.
+for _, name in ipairs{ "create_partition", "delete_partition" } do
+    Hsm[name] = guard.whole(Hsm[name])
 end
 
 return Hsm

@@ -10,6 +10,7 @@ local core = require "keyferry.core"
 local backup = require "keyferry.backup"
 local config = require "keyferry.config"
 local glob = require "keyferry.glob"
+local guard = require "keyferry.guard"
 local home = require "keyferry.home"
 local Hsm = require "keyferry.hsm"
 require "keyferry.sealing"
@@ -49,13 +50,14 @@ end
 -- to start over: every open HSM is closed.
 -- @tparam[opt] table options `home` (a folder), `config` (a file, which must be there), `ask`
 --   (function(partition) -> secret, or nil, err: where partition:login() has its password from
---   when none is given)
+--   when none is given), `traceback` (true: an error in a hook says where it came from)
 function M.configure(options)
     for _, hsm in ipairs(state.hsms or {}) do
         hsm:close()
     end
     options = options or {}
     state = { home = options.home, config = options.config, ask = options.ask }
+    guard.traceback = options.traceback or false
 end
 
 local function settings()
@@ -358,6 +360,7 @@ function M.create_hsm(options)
     table.insert(list, hsm)
     return hsm
 end
+M.create_hsm = guard.whole(M.create_hsm)
 
 --- The default domain, for those who have used it before. Deprecated: it is no secret.
 -- @treturn[1] domain

@@ -4,6 +4,7 @@
 
 local core = require "keyferry.core"
 local choice = require "keyferry.backup.choice"
+local guard = require "keyferry.guard"
 local stopping = require "keyferry.backup.stop"
 
 local check = stopping.check
@@ -15,7 +16,7 @@ local fields = { domain = true, engine = true, changes = true, more_rights = tru
 local function check_options(name, options)
     for field in pairs(options) do
         if not fields[field] then
-            error(("%s has no option '%s'"):format(name, tostring(field)), 4)
+            error(("%s has no option '%s'"):format(name, tostring(field)), 3)
         end
     end
 end
@@ -47,6 +48,7 @@ end
 
 -- A method of a session: what stops it is its nil, err.
 local function method(name, work)
+    work = guard.whole(work)
     return function(session, what, options)
         options = options or {}
         check_options("session:" .. name, options)

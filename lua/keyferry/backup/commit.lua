@@ -5,8 +5,8 @@ local results = require "keyferry.backup.results"
 local stopping = require "keyferry.backup.stop"
 
 local stop = stopping.stop
-local check = stopping.check
 local failure = stopping.failure
+local check_interrupt = stopping.check_interrupt
 local identity = results.identity
 
 local M = {}
@@ -22,6 +22,17 @@ local function join(a, b)
     return a .. ", " .. b
 end
 
+-- Those of a list that have a status.
+local function having(list, status)
+    local found = {}
+    for _, result in ipairs(list) do
+        if result.status == status then
+            found[#found + 1] = result
+        end
+    end
+    return found
+end
+
 -- Gives each staged result what became of it.
 local function spread(queue, planted)
     local i = 0
@@ -30,7 +41,7 @@ local function spread(queue, planted)
             i = i + 1
             local one = planted[i] or { err = failure("KFR_STORE", "not committed") }
             result.status = one.err and "failed" or "cloned"
-            result.err, result.target_handle = one.err, one.handle
+            result.err, result.target_handle, result.undone = one.err, one.handle, one.undone
             result.lost = join(result.lost, one.lost)
         end
     end
@@ -88,13 +99,14 @@ function M:prove_all()
         end
     end
     for _, result in ipairs(self.queue) do
-        if result.status == "cloned" then
+        if result.status == "cloned" and not result.settled then
             good = self:prove(result, groups[identity(result.object)]) and good
         end
     end
     return good
 end
 
+-- All are counted before one is told: the hook that is told may fail.
 function M:flush()
     local queue = self.queue
     self.queue = {}
@@ -102,17 +114,65 @@ function M:flush()
         if result.status == "failed" then
             self.last_error = result.err
         end
-        self:emit(result)
+        self:count(result)
+    end
+    for _, result in ipairs(queue) do
+        self:tell(result)
     end
 end
 
--- Makes what is staged real, each by itself, and tells the results so far.
-function M:commit()
-    if self.target_end and self.target_end:staged() > 0 then
-        spread(self.queue, check(self.target_end:commit{ mode = "each" }))
+-- Asks the policy about what failed at a commit. Gives those that it wants tried again, when
+-- the longest pause that it wants is over.
+function M:ask_again(failed)
+    local again, longest = {}, 0
+    for _, result in ipairs(failed) do
+        local answer, seconds = self:decide(result.object, result.err, result.attempts)
+        if answer == "stop" then
+            self.stopped = true
+            return {}
+        elseif answer == "retry" then
+            again[#again + 1], longest = result, math.max(longest, seconds)
+        end
+    end
+    if #again > 0 then
+        stopping.pause(longest)
+    end
+    return again
+end
+
+-- Seals and stages once more.
+function M:renew(list)
+    for _, result in ipairs(list) do
+        check_interrupt()
+        for _, name in ipairs{ "err", "target_handle", "undone", "settled", "verified" } do
+            result[name] = nil
+        end
+        self:attempt(result)
+    end
+end
+
+-- Commits what is staged, each by itself; what fails may be staged again.
+function M:commit_each()
+    local fresh = having(self.queue, "staged")
+    local planted, err = self.target_end:commit{ mode = "each" }
+    if planted then
+        spread(self.queue, planted)
         if self.options.verify then
             self:prove_all()
         end
+        return self:renew(self:ask_again(having(fresh, "failed")))
+    end
+    fresh[1].err = err
+    if #self:ask_again{ fresh[1] } == 0 then
+        stop(err)
+    end
+    self:renew(fresh)
+end
+
+-- Makes what is staged real and tells the results so far.
+function M:commit()
+    while self.target_end and self.target_end:staged() > 0 do
+        self:commit_each()
     end
     self:flush()
 end
@@ -125,25 +185,15 @@ function M:commit_when_full()
     end
 end
 
-local function count_failed(queue)
-    local n = 0
-    for _, result in ipairs(queue) do
-        n = n + (result.status == "failed" and 1 or 0)
-    end
-    return n
+local function left_as_it_was()
+    return failure("KFR_REFUSED", "the old backup was left as it was, because another object "
+                   .. "could not be cloned")
 end
 
 -- The replacement cannot be whole: nothing of it stays, and every object says so.
-function M:give_up_replacing(clones)
-    for _, clone in ipairs(clones or {}) do
-        clone:destroy()
-    end
-    for _, result in ipairs(self.queue) do
-        if result.status == "staged" or result.status == "cloned" then
-            result.status, result.target_handle = "failed", nil
-            result.err = failure("KFR_REFUSED", "the old backup was left as it was, because "
-                                 .. "another object could not be cloned")
-        end
+function M:give_up_replacing()
+    for _, result in ipairs(having(self.queue, "staged")) do
+        result.status, result.err = "failed", left_as_it_was()
     end
     self.target_end:abort()
     self:flush()
@@ -158,6 +208,18 @@ function M:clones()
         end
     end
     return list
+end
+
+-- What was planted beside the old backup goes again.
+function M:take_back()
+    self.tentative = false
+    for _, clone in ipairs(self:clones()) do
+        clone:destroy()
+    end
+    for _, result in ipairs(having(self.queue, "cloned")) do
+        result.status, result.err, result.undone = "failed", left_as_it_was(), true
+        result.target_handle = nil
+    end
 end
 
 function M:count_old()
@@ -180,7 +242,7 @@ end
 function M:fail_replacing(err, is_decided)
     self.last_error = err
     if not is_decided then
-        return self:give_up_replacing(self:clones())
+        return self:give_up_replacing()
     end
     self.stopped = true
     self.report.removed = #self.existing - self:count_old()
@@ -199,30 +261,77 @@ function M:refuse_replacing_by_nothing()
     end
 end
 
--- All or nothing: the old objects go only when every new one is in and checked.
-function M:commit_replacement()
-    if count_failed(self.queue) > 0 then
-        return self:give_up_replacing()
-    end
-    local old = self.existing
-    local planted, err, each = self.target_end:commit{
-        mode = "all", remove = not self.options.verify and old or nil,
-    }
+-- Plants the new objects, proves them and then removes the old ones.
+function M:replace_proved()
+    local planted, err, each = self.target_end:commit{ mode = "all" }
     spread(self.queue, planted or each)
     if not planted then
-        return self:fail_replacing(err, #self:clones() > 0)
+        return err, false
     end
+    self.tentative = true
+    if not self:prove_all() then
+        err = having(self.queue, "failed")[1].err
+        self:take_back()
+        return err, false
+    end
+    local removed, is_decided
+    removed, err = self.target_end:commit{ mode = "all", remove = self.existing }
+    is_decided = removed or self:has_begun_removing()
+    if not is_decided then
+        self:take_back()
+    end
+    self.tentative = false
+    return not removed and err or nil, is_decided
+end
+
+-- Plants the new objects and removes the old ones. nil; or why not, and whether the new ones
+-- are the backup all the same.
+function M:replace()
     if self.options.verify then
-        if not self:prove_all() then
-            return self:give_up_replacing(self:clones())
-        end
-        local removed
-        removed, err = self.target_end:commit{ mode = "all", remove = old }
-        if not removed then
-            return self:fail_replacing(err, self:has_begun_removing())
+        return self:replace_proved()
+    end
+    local planted, err, each = self.target_end:commit{ mode = "all", remove = self.existing }
+    spread(self.queue, planted or each)
+    if not planted then
+        return err, #self:clones() > 0
+    end
+    return nil
+end
+
+-- Those that a replacement failed by.
+local function culprits(queue)
+    local failed, own = having(queue, "failed"), {}
+    for _, result in ipairs(failed) do
+        if not result.undone then
+            own[#own + 1] = result
         end
     end
-    self.report.removed = #old
+    return #own > 0 and own or { failed[1] }
+end
+
+-- Whether the policy wants all of it staged again, which then has been done.
+function M:renew_replacement()
+    local failed = culprits(self.queue)
+    if #failed == 0 or #self:ask_again(failed) < #failed then
+        return false
+    end
+    self:renew(self.queue)
+    return true
+end
+
+-- All or nothing: the old objects go only when every new one is in and checked.
+function M:commit_replacement()
+    local err, is_decided
+    repeat
+        if #having(self.queue, "failed") > 0 then
+            return self:give_up_replacing()
+        end
+        err, is_decided = self:replace()
+    until not err or is_decided or not self:renew_replacement()
+    if err then
+        return self:fail_replacing(err, is_decided)
+    end
+    self.report.removed = #self.existing
     self:flush()
 end
 

@@ -2,6 +2,7 @@
 --- The two ends of a run: their engines, their domains, who may write. Methods of a run.
 local core = require "keyferry.core"
 local choice = require "keyferry.backup.choice"
+local guard = require "keyferry.guard"
 local stopping = require "keyferry.backup.stop"
 
 local stop = stopping.stop
@@ -107,7 +108,8 @@ function M:settle_domain()
     local attempt = 1
     local ok, err = self:domain_fits()
     while not ok do
-        local another = self.options.on_mismatch and self.options.on_mismatch(attempt)
+        local another = self.options.on_mismatch
+            and guard.hook(self.options.on_mismatch, attempt, err)
         if not another then
             self.mismatch = err
             return false

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 --- Whether the target has an object already. Methods of a run.
 local core = require "keyferry.core"
+local guard = require "keyferry.guard"
 local results = require "keyferry.backup.results"
 local stopping = require "keyferry.backup.stop"
 
@@ -121,7 +122,8 @@ function M:settle_existing(object)
     elseif not existing then
         return false
     end
-    local answer = self.options.on_exists and self.options.on_exists(object, existing)
+    local answer = self.options.on_exists
+        and guard.hook(self.options.on_exists, object, existing)
     if answer == "clone" then
         return false
     end

@@ -1,5 +1,7 @@
 -- SPDX-License-Identifier: MIT
 --- The results of a run, and what an object is told by.
+local guard = require "keyferry.guard"
+
 local M = { methods = {} }
 
 --- What tells one object from another, but for its key material.
@@ -21,16 +23,24 @@ end
 local counters = { cloned = "cloned", exists = "exists", failed = "failed",
                    skipped = "skipped", planned = "planned" }
 
-function M.methods:emit(result)
+function M.methods:count(result)
     local report = self.report
     local counter = counters[result.status]
     report[counter] = report[counter] + 1
     if result.lost and result.lost ~= "" then
         report.lossy = report.lossy + 1
     end
+end
+
+function M.methods:tell(result)
     if self.options.on_result then
-        self.options.on_result(result)
+        guard.hook(self.options.on_result, result)
     end
+end
+
+function M.methods:emit(result)
+    self:count(result)
+    self:tell(result)
 end
 
 -- Results wait in the queue until those before them are durable.

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 --- What of the source a run is about. Methods of a run.
 local core = require "keyferry.core"
+local guard = require "keyferry.guard"
 local stopping = require "keyferry.backup.stop"
 
 local check = stopping.check
@@ -51,7 +52,7 @@ function M:select_objects()
     local select = self.options.select
     local chosen, skipped = {}, {}
     for _, object in ipairs(self:find_objects()) do
-        local wanted = not object.trouble and (not select or select(object))
+        local wanted = not object.trouble and (not select or guard.hook(select, object))
         self.doubts[object] = not wanted and doubt_of(object) or nil
         if wanted or self.doubts[object] then
             chosen[#chosen + 1] = object

@@ -33,4 +33,13 @@ function M.check_interrupt()
     end
 end
 
+--- Waits; the end of the run when it is interrupted meanwhile.
+function M.pause(seconds)
+    local till = core.now() + seconds
+    repeat
+        core.sleep(math.max(0, till - core.now()))
+        M.check_interrupt()
+    until core.now() >= till
+end
+
 return M

@@ -99,7 +99,7 @@ local function execute(shell, found, words, first, how)
         return failure.command(shell, found.name, err)
     end
     ctx = context.new(found, parsed.values, shell.out)
-    ok, code, err = xpcall(found.run, failure.handler(shell.debug), ctx)
+    ok, code, err = core.interruptible(found.run, failure.handler(shell.debug), ctx)
     return conclude(shell, ctx, ok, code, err)
 end
 

@@ -71,7 +71,8 @@ local function new_shell(values)
                 hint = "name one that is there, or leave --config out" })
         end
         return select(2, require("keyferry").configure({
-            home = values.home, config = values.config, ask = function(partition)
+            home = values.home, config = values.config, traceback = values.debug,
+            ask = function(partition)
                 return ask.password_of(partition, shell.out)
             end,
         }))
