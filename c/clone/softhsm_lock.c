@@ -3,6 +3,7 @@
 
 #include "clone/softhsm_batch.h"
 #include "clone/softhsm_vault.h"
+#include "pkcs11/slot.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -192,12 +193,8 @@ static bool describe(const struct kf_softhsm_conf *conf, const char *folder,
         token ? kf_attributes_get(token, OS_TOKEN_LABEL) : NULL;
     bool known = at && at->kind == KF_BYTES;
 
-    if (known) {
-        out->label_len = at->len < LABEL_CHARS ? at->len : LABEL_CHARS;
-        memcpy(out->label, at->value, out->label_len);
-        while (out->label_len && out->label[out->label_len - 1] == ' ')
-            out->label_len--;
-    }
+    if (known)
+        kf_slot_text(out->label, at->value, at->len < LABEL_CHARS ? at->len : LABEL_CHARS);
     kf_attributes_free(token);
     return known;
 }

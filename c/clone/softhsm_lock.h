@@ -32,11 +32,10 @@ void kf_softhsm_lock_free(struct kf_softhsm_lock *lock); /* NULL is fine */
 kf_rv kf_softhsm_has_label(const struct kf_softhsm_conf *conf, const char *label,
                            bool *has, struct kf_error *err);
 
-/* A token as its own file describes it. `label` has no blanks at its end. */
+/* A token as its own file describes it, the label as the token's information gives it. */
 struct kf_softhsm_token {
     char serial[17];
-    unsigned char label[32];
-    size_t label_len;
+    char label[33];
 };
 
 /* The tokens of a store, read without starting SoftHSM, which would look at every object

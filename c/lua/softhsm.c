@@ -229,7 +229,7 @@ static int tokens(lua_State *L)
     lua_newtable(L);
     for (size_t i = 0; i < count; i++) {
         lua_createtable(L, 0, 2);
-        lua_pushlstring(L, (const char *)list[i].label, list[i].label_len);
+        lua_pushstring(L, list[i].label);
         lua_setfield(L, -2, "label");
         lua_pushstring(L, list[i].serial);
         lua_setfield(L, -2, "serial");

@@ -47,8 +47,8 @@ static bool is_control(const unsigned char *text, size_t len)
            (len == 2 && text[0] == 0xC2 && text[1] < 0xA0);
 }
 
-/* A blank padded field as text. Some modules pad with NUL. */
-static void take_field(char *to, const unsigned char *field, size_t size)
+/* Some modules pad with NUL. */
+void kf_slot_text(char *to, const unsigned char *field, size_t size)
 {
     size_t len = size;
     size_t at = 0;
@@ -97,10 +97,10 @@ static bool is_absent(CK_RV rv)
 static void take_token(struct kf_token *out, const CK_TOKEN_INFO *info)
 {
     out->present = true;
-    take_field(out->label, info->label, sizeof info->label);
-    take_field(out->manufacturer, info->manufacturerID, sizeof info->manufacturerID);
-    take_field(out->model, info->model, sizeof info->model);
-    take_field(out->serial, info->serialNumber, sizeof info->serialNumber);
+    kf_slot_text(out->label, info->label, sizeof info->label);
+    kf_slot_text(out->manufacturer, info->manufacturerID, sizeof info->manufacturerID);
+    kf_slot_text(out->model, info->model, sizeof info->model);
+    kf_slot_text(out->serial, info->serialNumber, sizeof info->serialNumber);
     out->flags = info->flags;
     out->min_pin = info->ulMinPinLen;
     out->max_pin = info->ulMaxPinLen;
@@ -124,8 +124,8 @@ kf_rv kf_slot_token(struct kf_module *module, CK_SLOT_ID slot, struct kf_token *
     rv = KF_CALL(module, C_GetSlotInfo, slot, &slot_info);
     if (rv != CKR_OK)
         return kf_module_fail(err, rv, "C_GetSlotInfo", "slot %lu", slot);
-    take_field(out->slot_description, slot_info.slotDescription,
-               sizeof slot_info.slotDescription);
+    kf_slot_text(out->slot_description, slot_info.slotDescription,
+                 sizeof slot_info.slotDescription);
     out->slot_flags = slot_info.flags;
     if (!(slot_info.flags & CKF_TOKEN_PRESENT))
         return 0;

@@ -42,6 +42,10 @@ kf_rv kf_slot_mechanism(struct kf_module *module, CK_SLOT_ID slot,
                         CK_MECHANISM_TYPE type, CK_MECHANISM_INFO *out,
                         struct kf_error *err);
 
+/* A blank padded field as text: size + 1 bytes at `to`, '?' for controls and for what is
+ * no UTF-8. */
+void kf_slot_text(char *to, const unsigned char *field, size_t size);
+
 /* KFR_ARGUMENT when a PIN is outside the token's limits; `whose` is "security officer" or
  * "user". NULL (protected path) is fine. */
 kf_rv kf_token_check_pin(const struct kf_token *token, const struct kf_secret *pin,
