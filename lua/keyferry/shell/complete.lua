@@ -14,6 +14,7 @@ local text = require("keyferry.shell.text")
 local M = {}
 
 local MAX_STEPS = 10000000
+local MAX_LINE = 65536
 
 local HELP = { name = "help", kind = "flag", help = "Say what this command does." }
 
@@ -395,16 +396,13 @@ local function is_lua(word, env)
             return true
         end
     end
-    return env ~= nil and rawget(env, word) ~= nil
+    return rawget(env, word) ~= nil
 end
 
---- Whether a line of the prompt is a command rather than Lua: its first word is a noun (or
--- help, run, ...), and what follows is a word. `hsm = 1` and `hsm:close()` are Lua; so is
--- what begins with Lua's own word or a global, unless it is a whole noun.
--- @string line
--- @tparam[opt] table env the globals of the prompt's Lua
--- @treturn boolean
-function M.is_command(line, env)
+-- Whether a line of the prompt, up to the cursor, is a command rather than Lua: its first
+-- word is a noun (or help, run, ...), and what follows is a word. `hsm = 1` and `hsm:close()`
+-- are Lua; so is what begins with Lua's own word or a global, unless it is a whole noun.
+local function is_command(line, env)
     local word, blank, next_char = line:match("^%s*(%a[%w_-]*)(%s*)(.?)")
     if not word or (blank == "" and next_char ~= "") then
         return false
@@ -436,13 +434,14 @@ local function of_command_line(line)
     local result = of_words(words, 1, word.value, { prompt = true })
     if result.files then
         add_files(result, word.value:sub(#result.before + 1))
+        start = math.max(start, word.raw:match("^~/()") or 1) -- stays unquoted
     end
     return word.first + start - 1, as_texts(result, word, start)
 end
 
 local function of_line(env, line, cursor)
     local before = line:sub(1, cursor)
-    if before:find("^%s*%a[%w_-]*%s") and M.is_command(before, env) then
+    if before:find("^%s*%a[%w_-]*%s") and is_command(before, env) then
         return of_command_line(before)
     end
     local first, texts = complete_lua.line(env, before, line:sub(cursor + 1))
@@ -462,7 +461,10 @@ end
 -- @treturn table array of texts to put from there to the cursor; each ends with a blank
 --   where the word is whole
 function M.line(shell, env, line, cursor) -- luacheck: ignore shell
-    local ok, first, texts = pcall(of_line, env, line, cursor)
+    local ok, first, texts = cursor <= MAX_LINE, nil, nil
+    if ok then
+        ok, first, texts = pcall(of_line, env, line, cursor)
+    end
     if not ok then
         return cursor + 1, {}
     end

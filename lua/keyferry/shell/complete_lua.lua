@@ -9,6 +9,7 @@ local text = require("keyferry.shell.text")
 local M = {}
 
 local MAX_DEPTH = 32
+local MAX_CHAIN = 256 -- bytes of an expression such as a.b.c
 
 --- Lua's own words.
 M.KEYWORDS = {
@@ -155,10 +156,18 @@ local function scan(code)
     return nil, nil, open
 end
 
+-- What a pattern finds at the end of a text, the pattern read from the end: it is anchored,
+-- so that a long line takes no longer than it is.
+local function at_end(code, pattern)
+    local found = code:reverse():match(pattern)
+    return found and found:reverse()
+end
+
 -- Strings ------------------------------------------------------------------------------
 
 local function escape(value, quote)
-    return (text.clean(value:gsub("\\", "\\\\")):gsub(quote, "\\" .. quote))
+    local doubled = value:gsub("\\", "\\\\")
+    return (text.clean(doubled):gsub(quote, "\\" .. quote))
 end
 
 local function labels(hsm)
@@ -227,9 +236,12 @@ end
 
 local function in_string(env, code, start, quote, after)
     local typed = code:sub(start + 1)
-    local call = code:sub(1, start - 1):match("([%w_.:)\"']*)%s*%(?%s*$")
-    local receiver, separator, name = call:match("^(.-)([.:]?)([%a_][%w_]*)$")
+    local called = at_end(code:sub(1, start - 1), "^%s*%(?%s*([%w_.:)\"']*)")
     local texts, seen = {}, {}
+    if #called > MAX_CHAIN then
+        return start + 1, texts
+    end
+    local receiver, separator, name = called:match("^(.-)([.:]?)([%a_][%w_]*)$")
     if not name then
         return start + 1, texts
     end
@@ -250,8 +262,8 @@ end
 -- The fields for a table that is given to a function we know, where a field's name stands.
 local function fields_of_call(code, bracket, before)
     local head = bracket and code:sub(bracket, bracket) == "{" and code:sub(1, bracket - 1)
-    local name = head and head:match("[.:]([%a_][%w_]*)%s*%(?%s*$")
-    if not name or not before:find("[{,;]%s*$") then
+    local name = head and at_end(head, "^%s*%(?%s*([%w_]+)[.:]")
+    if not name or not at_end(before, "^%s*[{,;]") then
         return nil
     end
     return M.FIELDS[name]
@@ -272,7 +284,10 @@ local function beginning_with(typed, ...)
 end
 
 local function in_code(env, code, open)
-    local chain = code:match("[%w_.:]*$")
+    local chain = at_end(code, "^[%w_.:]*")
+    if #chain > MAX_CHAIN then
+        return #code + 1, {}
+    end
     local past = chain:match(".*%.%.()") -- behind a concatenation
     chain = past and chain:sub(past) or chain
     local receiver, separator, typed = chain:match("^(.-)([.:]?)([%w_]*)$")

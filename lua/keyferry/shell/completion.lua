@@ -82,8 +82,11 @@ local FILES = { bash = BASH, zsh = ZSH }
 local function read_fields()
     local bytes = io.read(MAX_INPUT) or ""
     local fields = {}
-    for field in bytes:gmatch("([^%z]*)%z") do
-        fields[#fields + 1] = field
+    local i, last = 1, bytes:find("\0", 1, true)
+    while last do
+        fields[#fields + 1] = bytes:sub(i, last - 1)
+        i = last + 1
+        last = bytes:find("\0", i, true)
     end
     return fields
 end
