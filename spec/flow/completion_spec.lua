@@ -24,9 +24,11 @@ local FIRST = { ["~tilde"] = "\\~t", ["=equals"] = "\\=e", ["#hash"] = "\\#h",
 local PLAIN = { "part 1", "part 2", "zeta" }
 
 local PROBE = [[
+local any = { %s }
 return { name = "probe show", summary = "A probe.", category = "reads",
   options = {
     { name = "text", kind = "string", value = "t", complete = "partitions", help = "Any text." },
+    { name = "any", kind = "string", value = "a", choices = any, help = "Any value." },
     { name = "label", kind = "label", value = "l", complete = "partitions", help = "A label." },
     { name = "password", kind = "secret", value = "p", help = "A secret." },
     { name = "add", kind = "flag", help = "Add. And more." },
@@ -52,7 +54,11 @@ local function make_world()
   mkdir(world.bin)
   mkdir(world.work .. "/a dir")
   mkdir(home .. "/config/keyferry/scripts/probe")
-  shell.write(home .. "/config/keyferry/scripts/probe/show.lua", PROBE)
+  local any = {}
+  for i, text in ipairs(HOSTILE) do any[i] = ("%q"):format(text) end
+  shell.write(home .. "/config/keyferry/scripts/probe/show.lua", (PROBE:gsub("%%s", function()
+    return table.concat(any, ", ")
+  end)))
   assert(os.execute(("ln -s %s %s/keyferry"):format(shell.quote(build.keyferry), world.bin)))
   process.must { build.keyferry, "hsm", "create", "-name", "vault", "-serial", "496771",
     env = world.env }
@@ -101,10 +107,11 @@ local Shell = {}
 Shell.__index = Shell
 
 local STARTS = {
-  bash = function(w, package)
-    shell.write(w.home .. "/bashrc", BASH_RC .. (package
+  bash = function(w, how)
+    shell.write(w.home .. "/bashrc", BASH_RC .. (how == "package"
       and 'BASH_COMPLETION_USER_DIR="$HOME/lazy"; . /usr/share/bash-completion/bash_completion\n'
-      or ". ~/completions/keyferry\n"))
+      or ". ~/completions/keyferry\n")
+      .. (how == "breaks" and "COMP_WORDBREAKS=${COMP_WORDBREAKS//[=:]/}\n" or ""))
     return { "bash", "--noprofile", "--rcfile", w.home .. "/bashrc", "-i" }
   end,
   zsh = function(w)
@@ -113,9 +120,9 @@ local STARTS = {
   end,
 }
 
-local function start(name, package)
+local function start(name, how)
   local w = world()
-  local command = STARTS[name](w, package)
+  local command = STARTS[name](w, how)
   command.env, command.cwd, command.width, command.height = w.env, w.work, 200, 50
   local self = setmetatable({ terminal = terminal.start(command), world = w, name = name }, Shell)
   self.terminal:wait_for("ready> ")
@@ -154,32 +161,37 @@ local function assert_no_harm()
   lu.assertEquals(shell.lines("find " .. shell.quote(world().home) .. " -name PWNED"), {})
 end
 
--- How one letter of a label may be typed, and what the words are then.
+-- How one letter of a label may be typed, and the words that are to come of it.
 local STYLES = {
-  { "-text %s", { "-text", "%s" } }, { "-text '%s", { "-text", "%s" } },
-  { '-text "%s', { "-text", "%s" } }, { "-text=%s", { "-text=%s" } },
-  { "--text='%s", { "--text=%s" } }, { '-text="%s', { "-text=%s" } },
-  { "-te=%s", { "-te=%s" } },
+  { "-any %s", { "-any", "%s" } }, { "-any '%s", { "-any", "%s" } },
+  { '-any "%s', { "-any", "%s" } }, { "-any=%s", { "-any=%s" } },
+  { "--any='%s", { "--any=%s" } }, { '-any="%s', { "-any=%s" } },
+  { "-an=%s", { "-an=%s" } }, { "-text %s", { "-text", "%s" }, true },
+  { '-label="%s', { "-label=%s" }, true },
 }
 
-local function check_labels(name, package)
-  local sh <close> = start(name, package)
-  for _, style in ipairs(STYLES) do
-    for _, label in ipairs(HOSTILE) do
-      local wanted = { "probe", "show" }
-      for _, word in ipairs(style[2]) do
-        table.insert(wanted, (word:gsub("%%s", function() return label end)))
-      end
-      if name == "zsh" and style[1]:find(" ['\"]") and not utf8.len(label) then
-        wanted[#wanted] = wanted[#wanted]:sub(1, -#label) -- left alone
-        lu.assertEquals(sh:words("keyferry probe show " .. style[1]:format(label:sub(1, 1)),
-          style[1]:match("['\"]")), wanted, style[1])
-      else
-        lu.assertEquals(sh:words("keyferry probe show " .. style[1]:format(label:sub(1, 1))),
-          wanted, style[1])
-      end
+-- A label as keyferry has it: what would move a cursor, or is no text, is a question mark.
+local function shown(label)
+  return (label:gsub("[%c\127]", "?"):gsub("[\254\255]", "?"))
+end
+
+local function check_style(sh, style, name)
+  for _, label in ipairs(HOSTILE) do
+    local wanted, typed, rest = { "probe", "show" }, style[1]:format(label:sub(1, 1)), nil
+    local text = style[3] and shown(label) or label
+    if name == "zsh" and typed:find(" ['\"]") and not utf8.len(text) then
+      text, rest = text:sub(1, 1), typed:match("['\"]") -- zsh would write other bytes
     end
+    for _, word in ipairs(style[2]) do
+      table.insert(wanted, (word:gsub("%%s", function() return text end)))
+    end
+    lu.assertEquals(sh:words("keyferry probe show " .. typed, rest), wanted, typed)
   end
+end
+
+local function check_labels(name)
+  local sh <close> = start(name)
+  for _, style in ipairs(STYLES) do check_style(sh, style, name) end
   for label, typed in pairs(FIRST) do
     lu.assertEquals(sh:words("keyferry probe show -text " .. typed),
       { "probe", "show", "-text", label })
@@ -187,8 +199,8 @@ local function check_labels(name, package)
   assert_no_harm()
 end
 
-local function check_words(name, package)
-  local sh <close> = start(name, package)
+local function check_words(name, how)
+  local sh <close> = start(name, how)
   local cases = {
     { "keyferry prob", { "probe" } },
     { "keyferry probe sh", { "probe", "show" } },
@@ -214,6 +226,49 @@ local function check_words(name, package)
   end
 end
 
+-- What is typed before stays text: Tab runs no substitution in it, and shows no secret to
+-- the process list.
+local function check_nothing_runs(name)
+  local sh <close> = start(name)
+  local w = sh.world
+  shell.write(w.bin .. "/keyferry.sh", ([[#!/bin/sh
+for word; do printf '%%s\n' "$word"; done >>"$HOME/arguments"
+exec %s "$@"
+]]):format(shell.quote(build.keyferry)))
+  assert(os.execute(("cd %s && chmod +x keyferry.sh && mv keyferry.sh keyferry"):format(w.bin)))
+  for _, text in ipairs { '"$(touch PWNED)"', "`touch PWNED`", "$(touch PWNED)",
+    "'$(touch PWNED)" } do
+    -- Directly behind a substitution zsh's own Tab expands it, completion or none.
+    for _, last in ipairs(name == "zsh" and { " -ad" } or { " -ad", "" }) do
+      sh:type("keyferry probe show -password hunter2 -text " .. text .. last)
+      sh.terminal:type("ZZ") -- echoed when the Tab before it is done
+      sh.terminal:wait_for("ZZ")
+      sh.terminal:key("C-c")
+      sh.terminal:wait_for("ready> ")
+    end
+  end
+  assert(os.execute(("ln -sf %s %s/keyferry"):format(shell.quote(build.keyferry), w.bin)))
+  local arguments = shell.read(w.home .. "/arguments")
+  lu.assertEquals((arguments:gsub("%-%-complete\n" .. name .. "\n", "")), "")
+  os.remove(w.home .. "/arguments")
+  assert_no_harm()
+end
+
+-- Without a program, or with one that fails, nothing is offered and nothing is said.
+local function check_silence(name)
+  local sh <close> = start(name)
+  local w = sh.world
+  os.remove(w.bin .. "/keyferry")
+  sh:type("keyferry prob")
+  lu.assertEquals(sh:enter(), { "prob" })
+  shell.write(w.bin .. "/keyferry", "#!/bin/sh\necho noise; echo noise >&2; exit 3\n")
+  assert(os.execute("chmod +x " .. w.bin .. "/keyferry"))
+  sh:type("keyferry prob")
+  lu.assertEquals(sh:enter(), { "prob" })
+  assert(os.execute(("ln -sf %s %s/keyferry"):format(shell.quote(build.keyferry), w.bin)))
+  lu.assertNotStrContains(sh.terminal:screen(), "noise")
+end
+
 local TestBash, TestZsh = {}, {}
 
 function TestBash.test_hostile_labels_are_read_back_as_they_are_and_run_nothing()
@@ -230,6 +285,49 @@ end
 
 function TestZsh.test_words_options_and_values()
   check_words("zsh")
+end
+
+function TestBash.test_nothing_that_is_typed_runs()
+  check_nothing_runs("bash")
+end
+
+function TestZsh.test_nothing_that_is_typed_runs()
+  check_nothing_runs("zsh")
+end
+
+function TestBash.test_a_program_that_is_missing_or_broken_is_silent()
+  check_silence("bash")
+end
+
+function TestZsh.test_a_program_that_is_missing_or_broken_is_silent()
+  check_silence("zsh")
+end
+
+-- The package loads the file by its name when it is first needed.
+function TestBash.test_with_the_package_bash_completion()
+  local w = world()
+  assert(shell.exists("/usr/share/bash-completion/bash_completion"), "see make deps-test")
+  mkdir(w.home .. "/lazy/completions")
+  assert(os.execute(("cp %s/completions/keyferry %s/lazy/completions/"):format(w.home, w.home)))
+  check_words("bash", "package")
+end
+
+-- Many take ":" and "=" out of what bash breaks words at.
+function TestBash.test_other_word_breaks()
+  check_words("bash", "breaks")
+  local sh <close> = start("bash", "breaks")
+  lu.assertEquals(sh:words("keyferry probe show -any=h"),
+    { "probe", "show", "-any=h=eq:colon:=@at" })
+end
+
+function TestZsh.test_options_are_listed_with_their_help()
+  local sh <close> = start("zsh")
+  sh:type("keyferry probe show -")
+  sh.terminal:wait_for("-- A secret.")
+  local screen = sh.terminal:screen()
+  lu.assertTrue(screen:find("%-add +%-%- Add%.") ~= nil, screen)
+  lu.assertTrue(screen:find("%-text +%-%- Any text%.") ~= nil, screen)
+  lu.assertNil(screen:find("And more"), screen)
 end
 
 return { TestBash = TestBash, TestZsh = TestZsh }

@@ -375,8 +375,11 @@ end
 
 -- The prompt's lines -----------------------------------------------------------------
 
--- The names of files as candidates: the prompt has no shell that would list them.
-local function add_files(result, typed)
+--- Adds the names of files as candidates, where there is no shell that lists them.
+-- @tparam table result of M.command, with `files`
+-- @string word what is typed of the word
+function M.add_files(result, word)
+    local typed = word:sub(#result.before + 1)
     local folder, start = typed:match("^(.*/)([^/]*)$")
     start = start or typed
     for _, name in ipairs(core.file.list(folder and in_home(folder) or ".") or {}) do
@@ -433,7 +436,7 @@ local function of_command_line(line)
     local start = word.opened or 1
     local result = of_words(words, 1, word.value, { prompt = true })
     if result.files then
-        add_files(result, word.value:sub(#result.before + 1))
+        M.add_files(result, word.value)
         start = math.max(start, word.raw:match("^~/()") or 1) -- stays unquoted
     end
     return word.first + start - 1, as_texts(result, word, start)

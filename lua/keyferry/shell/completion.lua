@@ -111,6 +111,10 @@ local function for_bash(shell, fields)
         return "" -- the cursor is in the program's name
     end
     local found = complete.command(shell, words, word.value)
+    if found.files and found.before ~= "" and start == 1 then
+        complete.add_files(found, word.value) -- bash would look for a file named -x=...
+        found.files = nil
+    end
     for _, candidate in ipairs(found) do
         -- Closed here: readline closes no quote behind one that stands for itself.
         local piece = quoting.ending(word, start, candidate.value, "bash", not candidate.open)
