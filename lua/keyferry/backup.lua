@@ -13,6 +13,7 @@ local guard = require "keyferry.guard"
 local results = require "keyferry.backup.results"
 local selection = require "keyferry.backup.selection"
 local stopping = require "keyferry.backup.stop"
+local matching = require "keyferry.matching"
 
 local stop = stopping.stop
 local failure = stopping.failure
@@ -23,7 +24,8 @@ local M = {}
 
 local FIRST_BATCH = 64
 
-local hooks = { "select", "on_exists", "on_mismatch", "on_error", "on_result", "on_progress" }
+local hooks = { "on_exists", "on_mismatch", "on_error", "on_result", "on_progress", "changes",
+                "create", "discard" }
 
 local fields = {
     source = true, target = true, domain = true, mode = true, engine = true,
@@ -51,6 +53,12 @@ local function check_options(options)
     for _, name in ipairs(hooks) do
         if options[name] ~= nil and type(options[name]) ~= "function" then
             error(("backup: %s must be a function"):format(name), 3)
+        end
+    end
+    if options.select ~= nil then
+        local ok, problem = pcall(matching.of, options.select)
+        if not ok then
+            error("backup: " .. tostring(problem), 3)
         end
     end
     if not options.source then
@@ -320,7 +328,9 @@ end)
 --   * `engine`, `source_engine`, `target_engine`: instead of the one that fits best
 --   * `verify`: challenge every clone, and what was there already, with a real operation;
 --     `plan`: change nothing
---   * `select`: function(object) -> boolean
+--   * `select`: function(object) -> boolean; or a glob for the label; or a table of attributes
+--     that have to be so, { class = "private_key", label = "tls-*", sign = true }, where an
+--     array stands for any of its values
 --   * `changes`: function(object) -> attributes that its clone gets instead, or nil; they may
 --     describe it differently and take rights away
 --   * `more_rights`: true when `changes` may also give rights that the original has not

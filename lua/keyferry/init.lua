@@ -13,6 +13,7 @@ local glob = require "keyferry.glob"
 local guard = require "keyferry.guard"
 local home = require "keyferry.home"
 local Hsm = require "keyferry.hsm"
+local Plan = require "keyferry.plan"
 require "keyferry.sealing"
 
 local M = {
@@ -25,6 +26,7 @@ local M = {
     engines = core.engines,
     error = core.error,
     backup = backup.run,
+    plan = Plan.new,
 }
 
 local DEFAULT_DOMAIN = "keyferry default domain"

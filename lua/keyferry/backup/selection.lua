@@ -2,10 +2,10 @@
 --- What of the source a run is about. Methods of a run.
 local core = require "keyferry.core"
 local guard = require "keyferry.guard"
+local matching = require "keyferry.matching"
 local stopping = require "keyferry.backup.stop"
 
 local check = stopping.check
-local failure = stopping.failure
 
 local M = {}
 
@@ -31,29 +31,14 @@ function M:find_objects()
     return objects
 end
 
--- Why it cannot be told whether an object is wanted that the policy did not choose: what it
--- is chosen by could not be read.
-local function doubt_of(object)
-    if object.trouble then
-        return object.trouble
-    end
-    for _, name in ipairs(object:unread()) do
-        if name == "CKA_LABEL" or name == "CKA_ID" then
-            return failure("KFR_MODULE", ("its %s could not be read, so it cannot be told "
-                           .. "whether it is wanted"):format(name))
-        end
-    end
-    return nil
-end
-
 -- The objects that the policy selects; the others are told as skipped. One that could not be
 -- read may be the one that is wanted: it is never passed over.
 function M:select_objects()
-    local select = self.options.select
+    local select = self.options.select and matching.of(self.options.select)
     local chosen, skipped = {}, {}
     for _, object in ipairs(self:find_objects()) do
         local wanted = not object.trouble and (not select or guard.hook(select, object))
-        self.doubts[object] = not wanted and doubt_of(object) or nil
+        self.doubts[object] = not wanted and matching.doubt_of(object) or nil
         if wanted or self.doubts[object] then
             chosen[#chosen + 1] = object
         else
