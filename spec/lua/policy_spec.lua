@@ -14,11 +14,17 @@ local function assert_refused(code, value, err)
   return err
 end
 
--- A scene opened in this process: s.source and s.target (of a "backed" one) are sessions.
-local function open(kind, ask)
+-- A scene opened in this process: s.source and s.target (of a "backed" one) are sessions. With
+-- lies the backup HSM is one that lies: s.liar:lie(...).
+local function open(kind, ask, lies)
   local s = scene.new(kind)
-  keyferry.configure { home = s.home, config = s.home .. "/none", ask = ask }
-  core.file.write(s.home .. "/none", "return {}", tonumber("600", 8))
+  local config = s.home .. "/none"
+  core.file.write(config, "return {}", tonumber("600", 8))
+  if lies then
+    s.liar = s:lying("vault", "")
+    config = s.home .. "/config.lua"
+  end
+  keyferry.configure { home = s.home, config = config, ask = ask }
   s.payments = assert(keyferry.partition("payments"))
   s.source = assert(s.payments:login(secret(scene.password), { writable = true }))
   if kind then
@@ -163,7 +169,7 @@ function TestPolicy.test_two_people_each_type_half_of_a_pin()
   lu.assertTrue(session:is_open())
 end
 
--- Many ends ------------------------------------------------------------------------------------
+-- Many ends ------------------------------------------------------------
 
 function TestPolicy.test_several_sources_go_to_one_backup_partition()
   local s = open()
@@ -189,6 +195,167 @@ function TestPolicy.test_one_source_goes_to_several_backup_partitions()
   end
   lu.assertEquals(labels(second), labels(s.source))
   lu.assertEquals(labels(s.target), labels(s.source))
+end
+
+-- What is chosen ---------------------------------------------------------------------------------
+
+function TestPolicy.test_objects_are_chosen_by_any_attribute()
+  local s = open("open")
+  local function chosen(select)
+    local list = {}
+    keyferry.backup { source = s.source, plan = true, select = select,
+      on_result = function(result)
+        if result.status == "planned" then list[#list + 1] = result.object.label end
+      end }
+    table.sort(list)
+    return table.concat(list, ", ")
+  end
+  lu.assertEquals(chosen { class = "private_key" }, "sign, tls-web")
+  lu.assertEquals(chosen { class = "CKO_PRIVATE_KEY", CKA_KEY_TYPE = "rsa" }, "tls-web")
+  lu.assertEquals(chosen { sign = true, class = "secret_key", extractable = true },
+    "mac, open 1, open 2, open 3, open 4")
+  lu.assertEquals(chosen { label = { "open [12]", "k*" } }, "kek, open 1, open 2")
+  lu.assertEquals(chosen { value_len = 32, key_type = "aes" }, "kek")
+  lu.assertEquals(chosen { id = "\4" }, "mac")
+  lu.assertEquals(chosen "*e", "note")
+  lu.assertEquals(chosen(function(o) return o.application == "spec" end), "note")
+  lu.assertErrorMsgContains("backup: 'size' is not an attribute", chosen, { size = 3 })
+  lu.assertErrorMsgContains("backup: there is no CKO 'key'", chosen, { class = "key" })
+end
+
+-- Errors -------------------------------------------------------------------
+
+-- A key is planted by one call or the other.
+local FIRST = "C_CopyObject 1 CKR_DEVICE_ERROR\nC_UnwrapKey 1 CKR_DEVICE_ERROR"
+local ALL = "C_CopyObject * CKR_DEVICE_ERROR\nC_UnwrapKey * CKR_DEVICE_ERROR"
+
+-- Backs the four open keys up by wrapping, to an HSM that lies once all are staged.
+local function failing(mode, lie, more)
+  local s = open("open", nil, true)
+  local options = { source = s.source, target = s.target, mode = mode, engine = "wrap",
+    select = "open *" }
+  for name, value in pairs(more(s)) do options[name] = value end
+  s.before = labels(s.target)
+  options.on_progress = function(done, total)
+    if done == total then s.liar:lie(lie) end
+  end
+  s.report = keyferry.backup(options)
+  s.liar:lie("")
+  return s
+end
+
+local OPEN = { "secret_key open 1", "secret_key open 2", "secret_key open 3",
+  "secret_key open 4" }
+
+local function all_and_open(list)
+  local all = table.move(OPEN, 1, #OPEN, #list + 1, { table.unpack(list) })
+  table.sort(all)
+  return all
+end
+
+function TestPolicy.test_what_fails_at_the_commit_is_tried_again_when_the_policy_says_so()
+  local asked, told = {}, {}
+  local s = failing("add", ALL, function(s)
+    return {
+      on_error = function(object, err, attempt)
+        asked[#asked + 1] = ("%s %s %d"):format(object.label, err.code, attempt)
+        if #asked == 4 then s.liar:lie("") end
+        return "retry", 0.01
+      end,
+      on_result = function(result) told[result.object.label] = result.status end,
+    }
+  end)
+  assert_success(s.report)
+  table.sort(asked)
+  lu.assertEquals(asked, { "open 1 CKR_DEVICE_ERROR 1", "open 2 CKR_DEVICE_ERROR 1",
+    "open 3 CKR_DEVICE_ERROR 1", "open 4 CKR_DEVICE_ERROR 1" })
+  lu.assertEquals(labels(s.target), all_and_open(s.before))
+  lu.assertEquals({ s.report.cloned, s.report.failed }, { 4, 0 })
+  lu.assertEquals({ told["open 1"], told["open 4"] }, { "cloned", "cloned" })
+end
+
+function TestPolicy.test_a_failure_at_the_commit_is_one_result_when_the_policy_goes_on()
+  local asked = 0
+  local s = failing("add", FIRST, function()
+    return { on_error = function() asked = asked + 1 end }
+  end)
+  lu.assertEquals({ s.report.status, s.report.cloned, s.report.failed, asked },
+    { "partial", 3, 1, 1 })
+end
+
+function TestPolicy.test_a_replacement_is_tried_again_as_a_whole()
+  for _, verify in ipairs { false, true } do
+    local asked = {}
+    local s = failing("replace", FIRST, function(s)
+      return { verify = verify, on_error = function(object, err)
+        asked[#asked + 1] = object.label .. " " .. err.code
+        lu.assertEquals(labels(s.target), s.before)
+        return "retry"
+      end }
+    end)
+    assert_success(s.report)
+    lu.assertEquals(#asked, 1)
+    lu.assertStrContains(asked[1], "CKR_DEVICE_ERROR")
+    lu.assertEquals(labels(s.target), OPEN)
+    lu.assertEquals({ s.report.cloned, s.report.removed }, { 4, 7 })
+    close()
+  end
+end
+
+-- The clones are other keys: seen when they are used, and taken back before anybody is asked.
+function TestPolicy.test_a_replacement_that_does_not_prove_leaves_the_old_backup()
+  for _, answer in ipairs { "stop", "continue", "throw" } do
+    local other = "C_CopyObject * CKR_DEVICE_ERROR\nC_UnwrapKey ok-but-other"
+    local s = failing("replace", other, function(s)
+      return { verify = true, on_error = function()
+        lu.assertEquals(labels(s.target), s.before)
+        if answer == "throw" then
+          error(keyferry.error { code = "KFR_INTERRUPTED", what = "interrupted" }, 0)
+        end
+        return answer
+      end }
+    end)
+    lu.assertNotEquals(s.report.status, "success")
+    lu.assertEquals(s.report.cloned, 0)
+    lu.assertEquals(labels(s.target), s.before, answer)
+    close()
+  end
+end
+
+function TestPolicy.test_the_answers_of_on_error_are_checked()
+  local s = open("open")
+  for part, answer in pairs { ["on_error returned 'again'"] = { "again" }, ["'7'"] = { 7 },
+    ["a pause of 'long'"] = { "retry", "long" }, ["a pause of '-1'"] = { "retry", -1 } } do
+    lu.assertErrorMsgContains(part, keyferry.backup, { source = s.source, target = s.target,
+      mode = "add", select = "open 1", changes = function() return { class = "data" } end,
+      on_error = function() return table.unpack(answer) end })
+  end
+end
+
+-- A hook that throws: the target is as its mode promises, and the error is the policy's own.
+function TestPolicy.test_a_hook_that_throws_ends_the_run_safely()
+  local hooks = { "select", "changes", "on_exists", "on_result", "on_progress", "on_error" }
+  for _, mode in ipairs { "add", "replace" } do
+    for _, name in ipairs(hooks) do
+      local s = open("open")
+      local before = labels(s.target)
+      local options = { source = s.source, target = s.target, mode = mode,
+        [name] = function() error("my own mistake") end }
+      if name == "on_error" then
+        options.changes = function() return { class = "data" } end
+      end
+      local ok, err = pcall(keyferry.backup, options)
+      local after = labels(s.target)
+      if name == "on_exists" and mode == "replace" then
+        lu.assertTrue(ok)
+      else
+        lu.assertStrContains(tostring(err), "my own mistake", false, mode .. " " .. name)
+        local done = name == "on_result"
+        lu.assertEquals(after, done and labels(s.source) or before, mode .. " " .. name)
+      end
+      close()
+    end
+  end
 end
 
 return { TestPolicy = TestPolicy }
