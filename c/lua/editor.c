@@ -573,10 +573,12 @@ static int editor_forget(lua_State *L)
 
 static int editor_columns(lua_State *L)
 {
-    struct editor *editor = check_open(L);
+    struct editor *editor = luaL_checkudata(L, 1, EDITOR);
     int columns = 0;
 
-    el_resize(editor->el);
+    luaL_argcheck(L, editor->el, 1, "this editor is closed");
+    if (!editor->L) /* completion asks while a line is read */
+        el_resize(editor->el);
     if (el_get(editor->el, EL_GETTC, "co", &columns) != 0 || columns < 1)
         columns = 80;
     lua_pushinteger(L, columns);
