@@ -5,6 +5,7 @@
 local lu = require("luaunit")
 
 local build = require("support.build")
+local core = require("keyferry.core")
 local process = require("support.process")
 local shell = require("support.shell")
 local softhsm = require("support.softhsm")
@@ -330,4 +331,61 @@ function TestZsh.test_options_are_listed_with_their_help()
   lu.assertNil(screen:find("And more"), screen)
 end
 
-return { TestBash = TestBash, TestZsh = TestZsh }
+-- The program's own prompt, at a terminal.
+local TestPrompt = {}
+
+local function at_prompt(lines)
+  local w = world()
+  local t <close> = terminal.start { build.keyferry, env = w.env, cwd = w.work, width = 200 }
+  for _, line in ipairs(lines) do
+    t:wait_for("keyferry:> ")
+    t:type(line[1])
+    t:key("Tab")
+    if line[2] then t:wait_for(line[2]) end
+    t:type(line[3] or "")
+    t:key("Enter")
+    t:wait_for(line[4])
+  end
+  t:wait_for("keyferry:> ")
+  t:key("C-d")
+  lu.assertEquals(t:finish().status, 0)
+  assert_no_harm()
+end
+
+function TestPrompt.test_tab_completes_commands_and_lua()
+  at_prompt {
+    { "hsm sho", "show ", "-name=vault", "496771" },
+    { "hsm show -na", "-name ", "vault", "496771" },
+    { "hsm show -name v", "vault ", "", "496771" },
+    { "x = keyferry.backup_", "backup_hsm", "; print(x == keyferry.backup_hsm)", "true" },
+    { 'keyferry.partition("a$', "PWNED", ").label", "a$(touch PWNED)" },
+    { "keyferry.partition('c", "both", ").label", "c'quote\"both'\"" },
+    { "partition show -partition zet", "zeta ", "-password x", "Command Result" },
+    { "partition show -partition 'b", "PWNED", "-password x", "Command Result" },
+  }
+end
+
+function TestPrompt.test_two_candidates_are_listed_and_completed_as_far_as_they_go()
+  at_prompt {
+    { 'print(keyferry.partition("par', "part 2", '2").label)', "part 2" },
+    { 'print("n=" .. #keyferry.hs', "hsms", "s())", "n=1" },
+  }
+end
+
+-- How long bash and zsh wait for an answer, with the labels of all those tokens in it; the
+-- best of some, since the machine has other work, too.
+local TestTime = {}
+
+function TestTime.test_an_answer_is_there_before_one_notices()
+  local w = world()
+  local best = math.huge
+  for _ = 1, 5 do
+    local began = core.now()
+    process.must { build.keyferry, "--complete", "bash", env = w.env,
+      input = "keyferry probe show -text p\0p\0" }
+    best = math.min(best, core.now() - began)
+  end
+  lu.assertTrue(best < (os.getenv("ASAN_OPTIONS") and 0.5 or 0.05), best)
+end
+
+return { TestBash = TestBash, TestZsh = TestZsh, TestPrompt = TestPrompt, TestTime = TestTime }

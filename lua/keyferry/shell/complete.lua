@@ -25,6 +25,7 @@ local VERBS = {
     { name = "history", help = "The lines typed before.", prompt = true },
     { name = "record", help = "Write what was done as a script.", prompt = true },
     { name = "exit", help = "Leave.", prompt = true },
+    { name = "quit", help = "Leave.", prompt = true },
 }
 
 local function silence() end

@@ -14,6 +14,7 @@ local USAGE = {
     "keyferry -e 'LUA'                 evaluate Lua with the library loaded",
     "keyferry help [NOUN [VERB]]       also: keyferry NOUN VERB -help",
     "keyferry --version",
+    "keyferry --completion bash|zsh    the completion file of that shell (make install puts it)",
 }
 
 --- What a category means, as a sentence.
