@@ -38,7 +38,13 @@ local function seal(session, object, options)
     return check(sealed, lost), lost
 end
 
+-- Nobody else of us changes the partition meanwhile.
+local function lock(session)
+    return session:probe("softhsm") and check(core.softhsm.lock_token(session)) or nil
+end
+
 local function open(session, sealed, options)
+    local held <close> = lock(session) -- luacheck: ignore held
     local there <close> = open_end(session, options)
     check(there:stage(sealed, options.changes, options.more_rights))
     local planted = check(there:commit())[1]

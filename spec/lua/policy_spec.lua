@@ -18,6 +18,7 @@ end
 -- lies the backup HSM is one that lies: s.liar:lie(...).
 local function open(kind, ask, lies)
   local s = scene.new(kind)
+  s.token = kind and s:target()
   local config = s.home .. "/none"
   core.file.write(config, "return {}", tonumber("600", 8))
   if lies then
@@ -354,6 +355,36 @@ function TestPolicy.test_a_hook_that_throws_ends_the_run_safely()
         lu.assertEquals(after, done and labels(s.source) or before, mode .. " " .. name)
       end
       close()
+    end
+  end
+end
+
+-- What a hook closes is closed, and nothing worse.
+function TestPolicy.test_a_hook_that_closes_what_the_run_works_with_ends_it_with_an_error()
+  local closers = {
+    source = function(s) s.source:close() end,
+    target = function(s) s.target:close() end,
+    hsm = function(s) s.backup.hsm:close() end,
+    all = function() keyferry.configure {} end,
+  }
+  for _, mode in ipairs { "add", "replace" } do
+    for what, closer in pairs(closers) do
+      for _, hook in ipairs { "select", "changes", "on_progress", "on_result" } do
+        local s = open("open")
+        local ok, report = pcall(keyferry.backup, { source = s.source, target = s.target,
+          mode = mode, [hook] = function()
+            closer(s)
+            return hook == "select" or nil
+          end })
+        local name = ("%s %s %s: %s"):format(mode, what, hook, tostring(report))
+        if hook == "on_result" then
+          lu.assertEquals(#scene.contents(s.token), 11, name)
+        else
+          lu.assertFalse(ok and report.status == "success", name)
+          lu.assertEquals(#scene.contents(s.token), 7, name)
+        end
+        close()
+      end
     end
   end
 end
