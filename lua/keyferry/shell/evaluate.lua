@@ -17,24 +17,29 @@ function M.environment(shell)
     return env
 end
 
+--- Whether what is wrong with a text may be mended by another line.
+function M.unfinished(problem)
+    return problem:sub(-5) == "<eof>"
+end
+
 --- As an expression first, so that its value can be printed; then as statements.
 -- @treturn[1] function
 -- @treturn[1] string "expression" or "statement"
 -- @treturn[2] nil
 -- @treturn[2] string what is wrong with it
 function M.compile(code, name, env)
-    local chunk = load("return " .. code, name, "t", env)
+    local chunk, first = load("return " .. code, name, "t", env)
     local problem
     if chunk then
         return chunk, "expression"
     end
     chunk, problem = load(code, name, "t", env)
-    return chunk, chunk and "statement" or problem
-end
-
---- Whether what compile says is wrong may be mended by another line.
-function M.unfinished(problem)
-    return problem:sub(-5) == "<eof>"
+    if chunk then
+        return chunk, "statement"
+    elseif M.unfinished(first) or not code:find("^%s*[%a_]") then
+        problem = first -- no statement begins so
+    end
+    return nil, problem
 end
 
 --- `NAME = EXPRESSION`: the name, and the expression compiled. A refusal (`nil, err`) would
