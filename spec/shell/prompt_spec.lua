@@ -581,6 +581,104 @@ function TestHistory.test_is_bounded()
   lu.assertEquals(shell.lines("stat -c %a " .. shell.quote(path)), { "600" })
 end
 
+local TestRecord = {}
+
+local function run_file(home, file, env)
+  local all = { HOME = home, KEYFERRY_HOME = home, SOFTHSM2_CONF = "/nonexistent",
+    XDG_CONFIG_HOME = home .. "/config", XDG_DATA_HOME = false, KEYFERRY_PASSWORD = false,
+    KEYFERRY_TOKENPW = false, KEYFERRY_TOKENSOPWD = false, KEYFERRY_DOMAIN = false }
+  for name, value in pairs(env or {}) do all[name] = value end
+  return process.run { build.keyferry, "run", file, env = all }
+end
+
+local function labels(home)
+  local done = process.must { build.keyferry, "-e", [[
+    local s <close> = assert(keyferry.partition("p1"):login(keyferry.secret("user pin")))
+    local list = {}
+    for o in s:objects{} do list[#list + 1] = o.class .. " " .. o.label end
+    table.sort(list)
+    print(table.concat(list, ","))]], env = { HOME = home, KEYFERRY_HOME = home,
+      SOFTHSM2_CONF = "/nonexistent", XDG_CONFIG_HOME = home .. "/config" } }
+  return done
+end
+
+-- Lines with everything that makes it hard: locals, return, comments, what fails, secrets.
+local done_in_lua = {
+  [[vault = keyferry.create_hsm{ name = "vault", serial = "4711" }]],
+  [[p = vault:create_partition{ label = "p1", password = keyferry.secret "user pin", ]] ..
+    [[so_password = keyferry.secret("so pin 1"), ]] ..
+    [[domain = keyferry.domain(keyferry.secret("river")) };]],
+  [[none = keyferry.partition "none"]],
+  [[none.x = 1]],
+  [[1 +* 2]],
+  [[s = p:login(keyferry.secret[=[user pin]=], { writable = true }) -- open]],
+  [[local label = "first"; function key(name) return s:generate{ mechanism = "aes_key_gen", ]] ..
+    [[value_len = 16, token = true, private = true, label = name or label } end]],
+  [[key "kek"]],
+  [[return key "dek"]],
+  [[run, checked, given, status = 1, 2, 3, 4]],
+  [[x, y = keyferry.secret("a" .. "bc"), 5]],
+  [[s:close()]],
+}
+
+function TestRecord.test_does_the_same_again_and_holds_no_secret()
+  local p <close> = start()
+  for _, line in ipairs(done_in_lua) do p:answer(line) end
+  p:answer("history") -- what it prints is not what is looked for below
+  local file = p.home .. "/again.lua"
+  p:says("record ~/again.lua", "Recorded in " .. file)
+  p:says("record ~/other.lua", "nothing was done yet")
+  p:answer("1 + 1")
+  p:says("record " .. file, "is there already")
+  p:says("record", "needs one file")
+  p:says("record " .. p.home .. "/none/x.lua", "error: ")
+  p:finish()
+  local text = shell.read(file)
+  for _, secret in ipairs { "user pin", "so pin 1", "river", "bc" } do
+    lu.assertNotStrContains(text, secret)
+  end
+  lu.assertStrContains(text, "-- Left out: a line that held a secret")
+  lu.assertNotStrContains(text, "none")
+  lu.assertEquals(shell.lines("stat -c %a " .. shell.quote(file)), { "600" })
+  local home = tmp.dir("home")
+  local done = run_file(home, file, { KEYFERRY_SECRET = "user pin",
+    KEYFERRY_SECRET_2 = "so pin 1", KEYFERRY_SECRET_3 = "river" })
+  lu.assertEquals(done.status, 0, done.out .. done.err .. text)
+  lu.assertEquals(labels(home), labels(p.home))
+  lu.assertStrContains(labels(home), "secret_key dek")
+  local again = run_file(home, file, { KEYFERRY_SECRET = "user pin",
+    KEYFERRY_SECRET_2 = "so pin 1", KEYFERRY_SECRET_3 = "river" })
+  lu.assertNotEquals(again.status, 0)
+  lu.assertStrContains(again.err, 'there is an HSM "vault" already')
+end
+
+function TestRecord.test_commands_become_commands_of_a_policy()
+  local p <close> = start()
+  p:answer("hsm create -name vault -serial 4711")
+  p:answer("hsm create -name vault -serial 4711")
+  p:answer("partition create -partition p1 -serial 4711 -password 'user pin' " ..
+    "-tokensopwd 'so pin 1' -domain river -force")
+  p:answer("hsm list")
+  local file = p.home .. "/again.lua"
+  p:says("record " .. file, "Recorded")
+  p:finish()
+  local text = shell.read(file)
+  for _, secret in ipairs { "user pin", "so pin 1", "river" } do
+    lu.assertNotStrContains(text, secret)
+  end
+  local _, creations = text:gsub('ctx:run%("hsm create", { name = "vault", serial = "4711" }%)',
+    "")
+  lu.assertEquals(creations, 1)
+  lu.assertStrContains(text, "password = given.password,")
+  lu.skipIf(not shell.read("lua/keyferry/shell/context.lua"):find("Context:run", 1, true),
+    "scripts cannot run commands yet")
+  local home = tmp.dir("home")
+  local done = run_file(home, file, { KEYFERRY_PASSWORD = "user pin",
+    KEYFERRY_TOKENSOPWD = "so pin 1", KEYFERRY_DOMAIN = "river" })
+  lu.assertEquals(done.status, 0, done.out .. done.err .. text)
+  lu.assertEquals(labels(home), labels(p.home))
+end
+
 local TestStart = {}
 
 local start_up = [[
@@ -610,4 +708,4 @@ end
 
 return { TestLine = TestLine, TestKeys = TestKeys, TestInterrupt = TestInterrupt,
   TestEnd = TestEnd, TestHostile = TestHostile, TestTerminal = TestTerminal,
-  TestHistory = TestHistory, TestStart = TestStart }
+  TestHistory = TestHistory, TestRecord = TestRecord, TestStart = TestStart }

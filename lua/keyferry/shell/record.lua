@@ -373,7 +373,8 @@ local function option_table(self)
 end
 
 local function command_lines(entry, names)
-    local fields = "{ " .. table.concat(entry.fields, ", ") .. " }"
+    local fields = #entry.fields == 0 and "{}"
+        or "{ " .. table.concat(entry.fields, ", ") .. " }"
     if #fields > 40 then
         fields = "{\n        " .. table.concat(entry.fields, ",\n        ") .. ",\n    }"
     end
