@@ -50,7 +50,7 @@ local function make_world()
   local world = { home = home, bin = home .. "/bin", work = home .. "/work" }
   world.env = { HOME = home, XDG_CONFIG_HOME = home .. "/config", XDG_DATA_HOME = false,
     KEYFERRY_HOME = home .. "/kf", SOFTHSM2_CONF = "/nonexistent", ZDOTDIR = home,
-    PATH = world.bin .. ":" .. os.getenv("PATH"), LC_ALL = "C.UTF-8", HISTFILE = false,
+    PATH = world.bin .. ":/usr/bin:/bin", LC_ALL = "C.UTF-8", HISTFILE = false,
     ENV = false, BASH_ENV = false }
   mkdir(world.bin)
   mkdir(world.work .. "/a dir")
