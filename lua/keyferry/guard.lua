@@ -6,9 +6,6 @@
 -- it off around such steps and on again around the hooks that they call.
 local core = require "keyferry.core"
 
-local interruptible = core.interruptible or xpcall
-local uninterruptible = core.uninterruptible or xpcall
-
 local M = {
     traceback = false, -- whether errors that pass through here say where they came from
 }
@@ -31,13 +28,13 @@ end
 --- A function that does what f does, never cut in the middle.
 function M.whole(f)
     return function(...)
-        return pass(uninterruptible(f, M.handler, ...))
+        return pass(core.uninterruptible(f, M.handler, ...))
     end
 end
 
 --- Calls a policy's hook: while it runs a signal raises KFR_INTERRUPTED in it.
 function M.hook(hook, ...)
-    return pass(interruptible(hook, M.handler, ...))
+    return pass(core.interruptible(hook, M.handler, ...))
 end
 
 return M

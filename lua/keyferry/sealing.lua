@@ -9,7 +9,7 @@ local stopping = require "keyferry.backup.stop"
 
 local check = stopping.check
 
-local methods = core.session_methods or {}
+local methods = core.session_methods
 
 local fields = { domain = true, engine = true, changes = true, more_rights = true }
 
