@@ -430,9 +430,10 @@ static bool set_up(struct editor *editor)
     el_set(el, EL_EDITOR, "emacs");
     el_set(el, EL_GETCFN, next_key);
     el_set(el, EL_HIST, history, editor->history);
-    el_set(el, EL_ADDFN, "keyferry-complete", "Complete the word", complete);
-    el_set(el, EL_ADDFN, "keyferry-end", "Delete, or end", end_or_delete);
-    el_set(el, EL_ADDFN, "keyferry-delete", "Delete the next character", delete_next);
+    /* el_set would copy the names and never free them. */
+    el_wset(el, EL_ADDFN, L"keyferry-complete", L"Complete the word", complete);
+    el_wset(el, EL_ADDFN, L"keyferry-end", L"Delete, or end", end_or_delete);
+    el_wset(el, EL_ADDFN, L"keyferry-delete", L"Delete the next one", delete_next);
     for (size_t i = 0; i < sizeof bindings / sizeof *bindings; i++)
         el_set(el, EL_BIND, bindings[i][0], bindings[i][1], NULL);
     el_set(el, EL_SETTY, "-d", "-isig", NULL);
