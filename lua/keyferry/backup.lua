@@ -65,7 +65,13 @@ local function check_options(options)
         error("backup needs a source", 3)
     elseif not options.target and not options.create and not options.plan then
         error("backup needs a target, or a function create that makes one", 3)
-    elseif options.target and options.mode ~= "add" and options.mode ~= "replace" then
+    end
+    for _, name in ipairs{ "source", "target" } do
+        if options[name] and not options[name]:is_open() then
+            error(("backup: the session of the %s is closed"):format(name), 3)
+        end
+    end
+    if options.target and options.mode ~= "add" and options.mode ~= "replace" then
         error("backup needs mode = \"add\" or \"replace\"", 3)
     end
 end

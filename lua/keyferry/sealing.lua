@@ -57,14 +57,22 @@ local function method(name, work)
     work = guard.whole(work)
     return function(session, what, options)
         options = options or {}
+        if type(options) ~= "table" then
+            error(("session:%s takes a table of options, not a %s"):format(name, type(options)), 2)
+        end
         check_options("session:" .. name, options)
+        if not session:is_open() then
+            error(("session:%s: the session is closed"):format(name), 2)
+        end
         local ok, value, lost = pcall(work, session, what, options)
         if ok then
             return value, lost
         elseif getmetatable(value) == stopping.Stop then
             return nil, value.err
         end
-        error(value, 0)
+        -- A wrong argument is the caller's, not the line's below that noticed it.
+        local mistake = type(value) == "string" and value:match("^[^\n]-:%d+: (bad argument.*)")
+        error(mistake or value, mistake and 2 or 0)
     end
 end
 
@@ -80,6 +88,7 @@ end
 methods.seal = method("seal", seal)
 
 --- Opens a sealed object in this session's partition: its clone is there and durable.
+-- What seal gave may be passed on as it is: target:open(source:seal(object)).
 -- @function session:open
 -- @tparam sealed sealed
 -- @tparam[opt] table options `domain`, `engine` as for seal; `changes`: attributes that the
@@ -88,6 +97,13 @@ methods.seal = method("seal", seal)
 -- @treturn[1] string what the clone could not keep ("" when nothing)
 -- @treturn[2] nil
 -- @treturn[2] err KFR_DOMAIN_MISMATCH, KFR_DAMAGED, KFR_REFUSED, ...
-methods.open = method("open", open)
+local open_sealed = method("open", open)
+
+function methods.open(session, sealed, options)
+    if sealed == nil and type(options) == "table" and rawget(options, "code") then
+        return nil, options
+    end
+    return open_sealed(session, sealed, type(options) ~= "string" and options or nil)
+end
 
 return methods

@@ -138,9 +138,20 @@ function TestPolicy.test_seal_and_open_take_the_domain_and_the_engine_they_are_g
   local clone = assert(s.target:open(sealed, { domain = other }))
   lu.assertTrue(core.challenge(mac, clone))
   assert_refused("KFR_ARGUMENT", s.source:seal(mac, { engine = "none" }))
+  assert_refused("KFR_ARGUMENT", s.target:open(s.source:seal(mac, { engine = "none" })))
+  lu.assertTrue(core.challenge(mac, assert(s.target:open(s.source:seal(mac)))))
+  lu.assertErrorMsgContains("takes a table of options, not a string", s.source.seal, s.source, mac,
+    "wrap")
   lu.assertErrorMsgContains("session:seal has no option 'changes_'", s.source.seal, s.source, mac,
     { changes_ = {} })
   lu.assertErrorMsgContains("not of the endpoint's token", s.source.seal, s.source, clone)
+  local _, err = pcall(function() s.source:seal(7) end)
+  lu.assertStrContains(err, "policy_spec.lua:")
+  lu.assertStrContains(err, "keyferry.object expected, got number")
+  s.source:close()
+  lu.assertErrorMsgContains("session:seal: the session is closed", s.source.seal, s.source, mac)
+  lu.assertErrorMsgContains("backup: the session of the source is closed", keyferry.backup,
+    { source = s.source, target = s.target, mode = "add" })
 end
 
 -- Passwords ----------------------------------------------------------------------------------
