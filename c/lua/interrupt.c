@@ -35,6 +35,7 @@ static const struct kf_error interrupted = {
  * printed); after it was left off or raised in, to clean up. Who catches the error and
  * goes on ASKED_MAX times is not let off any more. In milliseconds. */
 enum { GRACE = 100, LONG_GRACE = 1000, ASKED_MAX = 3 };
+enum { WATCH_STEPS = 10000 };
 
 static long long now(void)
 {
@@ -172,6 +173,30 @@ static int uninterruptible(lua_State *L)
     return call_with(L, NULL);
 }
 
+/* A hook belongs to one thread. That of a coroutine looks now and then whether the thread
+ * that resumed it is to be stopped. */
+static void watch_hook(lua_State *L, lua_Debug *debug)
+{
+    if (arrived && raise_in)
+        raise_hook(L, debug);
+}
+
+/* core.watched(f, ...) as f(...): coroutines that f makes inherit the hook. */
+static int watched_call(lua_State *L)
+{
+    lua_Hook hook = lua_gethook(L);
+    int mask = lua_gethookmask(L);
+    int count = lua_gethookcount(L);
+    int status;
+
+    lua_sethook(L, watch_hook, LUA_MASKCOUNT, WATCH_STEPS);
+    status = lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0);
+    lua_sethook(L, hook, mask, count);
+    if (arrived && raise_in == L)
+        raise_after(L, GRACE); /* it came in between */
+    return status == LUA_OK ? lua_gettop(L) : lua_error(L);
+}
+
 /* A signal that comes just before ppoll ends it, too: it waits till then. */
 static bool wait_for_signal(double seconds)
 {
@@ -236,6 +261,7 @@ static const luaL_Reg functions[] = {
     { "interrupt_raise", interrupt_raise },
     { "interruptible", interruptible },
     { "uninterruptible", uninterruptible },
+    { "watched", watched_call },
     { "sleep", sleep_seconds },
     { NULL, NULL },
 };

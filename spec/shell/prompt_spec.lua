@@ -250,8 +250,10 @@ function TestInterrupt.test_what_runs_ends_and_what_is_open_stays_open()
   local s = scene.new()
   local p <close> = start { home = s.home }
   p:answer("s = keyferry.partition('payments'):login(keyferry.secret '" .. scene.password .. "')")
-  for _ = 1, 2 do
-    p.t:line("print('now') while true do end")
+  for _, line in ipairs { "print('now') while true do end", "print('now') while true do end",
+    "coroutine.wrap(function() print('now') while true do end end)()",
+    "print('now') while true do pcall(function() while true do end end) end" } do
+    p.t:line(line)
     p.t:wait_for("now\n")
     p.t:key("C-c")
     p.t:wait_for("interrupted")

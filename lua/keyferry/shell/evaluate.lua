@@ -71,13 +71,6 @@ local function refused(results)
 end
 
 -- Ctrl-C stops the Lua that runs: what is evaluated need not look for interrupts itself.
-local function interruptible(run, ...)
-    core.interrupt_raise(true)
-    local results = table.pack(run(...))
-    core.interrupt_raise(false)
-    return results
-end
-
 -- Printing runs what the values bring along (__tostring), so it is protected, too.
 local function run_and_print(shell, chunk, target, env)
     local results = table.pack(chunk())
@@ -101,12 +94,12 @@ end
 -- @treturn[2] boolean false
 -- @treturn[2] err an error object, or a line
 function M.run(shell, chunk, target, env)
-    local results = interruptible(xpcall, run_and_print, failure.handler(shell.debug), shell,
+    local ok, err = core.interruptible(run_and_print, failure.handler(shell.debug), shell,
         chunk, target, env)
-    if results[1] and results[2] == nil then
+    if ok and err == nil then
         return true
     end
-    return false, results[2] == nil and "nil was thrown" or results[2]
+    return false, err == nil and "nil was thrown" or err
 end
 
 local function evaluate(shell, code, name)

@@ -131,6 +131,21 @@ local function guarded_load(env)
     end
 end
 
+-- Coroutines that Ctrl-C stops as it stops the rest.
+local function stoppable_coroutines()
+    local copy = {}
+    for name, value in pairs(coroutine) do
+        copy[name] = value
+    end
+    function copy.create(f)
+        return core.watched(coroutine.create, f)
+    end
+    function copy.wrap(f)
+        return core.watched(coroutine.wrap, f)
+    end
+    return copy
+end
+
 local function add_globals(env, print_line)
     for _, name in ipairs(BASIC) do
         env[name] = _G[name]
@@ -139,6 +154,7 @@ local function add_globals(env, print_line)
         env[name] = _G[name]
     end
     env._G = env
+    env.coroutine = stoppable_coroutines()
     env.load = guarded_load(env)
     env.os = setmetatable({ exit = exit }, { __index = os })
     env.require = guarded_require
