@@ -23,7 +23,8 @@ enum { REPLACEMENT = 0xFFFD };
 
 enum outcome { READING, INTERRUPTED, ENDED, TOO_LONG };
 
-/* Those that would stop or end us with the terminal unusual, and those that changed it. */
+/* SIGINT, then the others that would stop or end us with the terminal unusual, and those
+ * that changed it. */
 static const int watched[] = { SIGINT,  SIGTERM, SIGHUP,  SIGQUIT,
                                SIGTSTP, SIGCONT, SIGWINCH };
 enum { WATCHED = sizeof watched / sizeof *watched };
@@ -305,6 +306,28 @@ static int consult(lua_State *L)
     return 3;
 }
 
+/* The terminal as it was before, and who takes Ctrl-C when no line is edited. */
+static struct termios usual;
+static void (*answer)(int number);
+
+/* The third one may end the process, so the first puts the terminal right. */
+static void restore_and_answer(int number)
+{
+    tcsetattr(STDIN_FILENO, TCSANOW, &usual);
+    answer(number);
+}
+
+static void catch_interrupt(const struct sigaction *before)
+{
+    struct sigaction action = *before;
+
+    if (before->sa_handler == SIG_IGN || before->sa_handler == SIG_DFL)
+        return;
+    answer = before->sa_handler;
+    action.sa_handler = restore_and_answer;
+    sigaction(SIGINT, &action, NULL);
+}
+
 /* Asking may take a while (a token), so Ctrl-C is a signal for that time. */
 static int ask(struct editor *editor)
 {
@@ -313,6 +336,7 @@ static int ask(struct editor *editor)
     int status;
 
     signals_release(&editor->signals);
+    catch_interrupt(&editor->signals.before[0]);
     if (changed) {
         signals = keys;
         signals.c_lflag |= ISIG;
@@ -324,6 +348,7 @@ static int ask(struct editor *editor)
     kf_lua_interrupt_clear();
     if (changed)
         tcsetattr(STDIN_FILENO, TCSADRAIN, &keys);
+    sigaction(SIGINT, &editor->signals.before[0], NULL);
     signals_catch(&editor->signals);
     return status;
 }
@@ -526,6 +551,7 @@ static int editor_read(lua_State *L)
     editor->L = L;
     editor->outcome = READING;
     editor->again = -1;
+    tcgetattr(STDIN_FILENO, &usual);
     signals_catch(&editor->signals);
     el_resize(editor->el);
     line = el_gets(editor->el, &count);
