@@ -26,7 +26,7 @@ WERROR   ?= -Werror
 FLOOR_base   = $(call PKG,--cflags,libcrypto)
 FLOOR_pkcs11 = $(FLOOR_base) $(call PKG,--cflags,p11-kit-1)
 FLOOR_clone  = $(FLOOR_pkcs11)
-FLOOR_lua    = $(FLOOR_clone) $(call PKG,--cflags,$(LUA_PC) libedit)
+FLOOR_lua    = $(FLOOR_clone) $(call PKG,--cflags,$(LUA_PC))
 FLOOR_c      = $(FLOOR_lua)
 floor_of     = $(FLOOR_$(notdir $(patsubst %/,%,$(dir $(1)))))
 LIBS         = $(call PKG,--libs,libcrypto p11-kit-1) -ldl $(SANITIZE_LIBS)
@@ -43,6 +43,8 @@ DOOR := $(filter-out $(MAIN),$(patsubst c/%.c,$(B)/c/%.o,$(wildcard c/lua/*.c)))
         install install-lua uninstall man completion
 
 all: $(B)/keyferry $(B)/lua/keyferry/core.so ## the program and the Lua module
+
+$(B)/c/lua/editor.o: CPPFLAGS += $(call PKG,--cflags,libedit)
 
 core: $(CORE)
 

@@ -348,8 +348,11 @@ function M.loop(shell)
         elseif not code and not chunk then
             io.stderr:write("\n")
             break
-        elseif not code and status.code(chunk) ~= "KFR_INTERRUPTED" then
-            shell.out:problem(chunk)
+        elseif not code then
+            self.editor:forget() -- nobody has looked at what stood there
+            if status.code(chunk) ~= "KFR_INTERRUPTED" then
+                shell.out:problem(chunk)
+            end
         end
     end
     self.editor:close()
