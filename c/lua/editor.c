@@ -483,15 +483,24 @@ static void pick_output(struct editor *editor)
     }
 }
 
+/* Outside of a line the terminal is as it was. el_end would set it again, and drop what
+ * is typed ahead with it (TCSAFLUSH), unless there is nothing to edit. */
+static void end(struct editor *editor)
+{
+    if (!editor->L)
+        el_set(editor->el, EL_EDITMODE, 0);
+    el_end(editor->el);
+    editor->el = NULL;
+}
+
 static void tear_down(struct editor *editor)
 {
     if (editor->el)
-        el_end(editor->el);
+        end(editor);
     if (editor->history)
         history_end(editor->history);
     if (editor->own_out)
         fclose(editor->out);
-    editor->el = NULL;
     editor->history = NULL;
     editor->own_out = false;
 }
@@ -592,7 +601,7 @@ static int editor_forget(lua_State *L)
                         (size_t)(narrow->lastchar - narrow->buffer));
     OPENSSL_cleanse((wchar_t *)wide->buffer,
                     (size_t)(wide->lastchar - wide->buffer) * sizeof *wide->buffer);
-    el_end(editor->el);
+    end(editor);
     if (!set_up(editor))
         return luaL_error(L, "no memory for a line editor");
     return 0;

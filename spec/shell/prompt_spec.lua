@@ -100,6 +100,9 @@ function TestLine.test_text_of_several_lines_can_be_pasted_tabs_and_all()
   p.t:wait_for("42\n")
   p.t:wait_for("Command Result : 0")
   p:ready()
+  p.t:type("x = keyferry.secret('forgotten')\nprint('still ' .. 'there')\n")
+  p.t:wait_for("still there\n")
+  p:ready()
   p:finish()
 end
 
