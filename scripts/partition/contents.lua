@@ -9,37 +9,21 @@ local FLAGS = {
     "verify_recover", "wrap", "unwrap", "derive",
 }
 
-local function hex(bytes)
-    return bytes and (bytes:gsub(".", function(byte)
-        return ("%02x"):format(byte:byte())
-    end))
-end
-
--- Methods of an object have these names, so that the flags are read by read().
-local SHADOWED = { encrypt = true, decrypt = true, sign = true, verify = true }
-
-local function is_set(object, flag)
-    if SHADOWED[flag] then
-        return object:read(flag) == true
-    end
-    return object[flag] == true
-end
-
 local function flags(object)
     local set = {}
     for _, flag in ipairs(FLAGS) do
-        if is_set(object, flag) then
+        if object:has(flag) then
             set[#set + 1] = flag
         end
     end
     return set
 end
 
-local function describe(partition, object)
+local function describe(ctx, partition, object)
     return {
         handle = object.handle, class = object.class,
         key_type = object.key_type or object.certificate_type,
-        label = object.label, id = hex(object.id), flags = flags(object),
+        label = object.label, id = object.id and ctx:hex(object.id), flags = flags(object),
         uri = partition:object_uri(object), trouble = object.trouble,
     }
 end
@@ -61,12 +45,8 @@ end
 
 local function list(ctx, partition, session)
     local found, unreadable = {}, 0
-    local objects, err = session:find()
-    if not objects then
-        return nil, err
-    end
-    for i, object in ipairs(objects) do
-        local item = describe(partition, object)
+    for i, object in ipairs(assert(session:find())) do
+        local item = describe(ctx, partition, object)
         found[i] = item
         if item.trouble then
             unreadable = unreadable + 1
@@ -91,29 +71,9 @@ local function list(ctx, partition, session)
 end
 
 local function run(ctx)
-    local partition, password, session, status, err
-    partition, err = keyferry.partition(ctx.options.partition)
-    if not partition then
-        return nil, err
-    end
-    if not partition.token.protected_path then
-        password, err = ctx:secret({
-            option = "password", env = "KEYFERRY_PASSWORD",
-            prompt = "Please enter the password for the HSM user partition:",
-        })
-        if not password then
-            return nil, err
-        end
-    else
-        ctx:note("Please attend to the PED.")
-    end
-    session, err = partition:login(password)
-    if not session then
-        return nil, err
-    end
-    status, err = list(ctx, partition, session)
-    session:close()
-    return status, err
+    local partition = assert(keyferry.partition(ctx.options.partition))
+    local session <close> = assert(ctx:login(partition))
+    return list(ctx, partition, session)
 end
 
 return {
@@ -125,6 +85,7 @@ return {
         { name = "partition", value = "name", kind = "label", required = true,
             complete = "partitions", help = "The partition's label, or its PKCS#11 URI." },
         { name = "password", value = "password", kind = "secret", max = 255,
+            prompt = "Please enter the password for the HSM user partition:",
             help = "The Crypto Officer's password; KEYFERRY_PASSWORD, or asked for, "
                 .. "without it." },
     },

@@ -30,10 +30,7 @@ local function password(ctx, partition)
     if not ctx.options.login then
         return ctx.options.password -- a wrong PIN counts: none is tried unasked
     end
-    return ctx:secret({
-        option = "password", env = "KEYFERRY_PASSWORD",
-        prompt = "Please enter the password for the HSM user partition:",
-    })
+    return ctx:secret("password")
 end
 
 local function find_domain(session)
@@ -135,6 +132,7 @@ return {
         { name = "partition", value = "name", kind = "label", required = true,
             complete = "partitions", help = "The partition's label, or its PKCS#11 URI." },
         { name = "password", value = "password", kind = "secret", max = 255,
+            prompt = "Please enter the password for the HSM user partition:",
             help = "The Crypto Officer's password; logs in." },
         { name = "login", kind = "flag",
             help = "Log in with KEYFERRY_PASSWORD, or asking for the password." },

@@ -56,9 +56,9 @@ local function warn_of_secrets(shell, names)
         .. " shell's history", table.concat(names, ", "))
 end
 
-local function parse_command(found, words, first, globals)
+local function parse_command(found, words, first, globals, values)
     local parsed, problem, hint = options.parse(found.options or {}, words, {
-        first = first, secret = core.secret, elsewhere = names_of(globals),
+        first = first, secret = core.secret, elsewhere = names_of(globals), values = values,
     })
     if not parsed then
         return nil, failure.usage(problem, hint)
@@ -83,7 +83,7 @@ end
 local function execute(shell, found, words, first, how)
     local ctx, parsed, err, ok, code
     ok, parsed, err = xpcall(parse_command, failure.handler(shell.debug), found, words, first,
-        shell.globals)
+        shell.globals, how.values)
     if not ok then
         parsed, err = nil, core.error({ code = "KFR_SCRIPT", what = failure.one_line(parsed) })
     end
@@ -93,12 +93,16 @@ local function execute(shell, found, words, first, how)
     if parsed.help then
         return print_lines(shell, help.command(found, how.entry, how.program))
     end
-    warn_of_secrets(shell, parsed.secrets)
+    if not how.values then
+        warn_of_secrets(shell, parsed.secrets)
+    end
     err = shell.configure()
     if err then
         return failure.command(shell, found.name, err)
     end
-    ctx = context.new(found, parsed.values, shell.out)
+    ctx = context.new(found, parsed.values, shell.out, function(...)
+        return M.call(shell, ...)
+    end)
     ok, code, err = core.interruptible(found.run, failure.handler(shell.debug), ctx)
     return conclude(shell, ctx, ok, code, err)
 end
@@ -210,6 +214,53 @@ function M.run(shell, words, first)
         return failure.command(shell, entry.noun .. " " .. entry.verb, err)
     end
     return execute(shell, found, words, first + 2, { entry = entry })
+end
+
+-- Options by name as the words of a command line; what is no text goes by itself.
+local function words_of(given, spec)
+    local kinds, names, words, values = {}, {}, {}, {}
+    for _, option in ipairs(spec or {}) do
+        kinds[option.name] = option.kind
+    end
+    for name in pairs(given) do
+        names[#names + 1] = tostring(name)
+    end
+    table.sort(names)
+    for _, name in ipairs(names) do
+        local value = given[name]
+        if value == true then
+            words[#words + 1] = "-" .. name
+        elseif kinds[name] == "secret" and type(value) == "userdata" then
+            values[name] = value
+        elseif type(value) == "table" then
+            words[#words + 1] = ("-%s=%s"):format(name, table.concat(value, ","))
+        elseif value then
+            words[#words + 1] = ("-%s=%s"):format(name, tostring(value))
+        end
+    end
+    return words, values
+end
+
+--- A command that another one runs, with its options by name (Context:run).
+-- @param shell the program
+-- @string name "partition backup"
+-- @tparam table given its options
+-- @treturn integer the exit status
+function M.call(shell, name, given)
+    local found, words, values, err
+    local noun, verb = name:match("^(%S+) (%S+)$")
+    local entry = noun and script.find(noun, verb)
+    if not entry then
+        return failure.command(shell, name, core.error({ code = "KFR_NOT_FOUND",
+            what = ("there is no command '%s'"):format(text.clean(name)),
+            hint = "see keyferry help" }))
+    end
+    found, err = load_entry(shell, entry)
+    if not found then
+        return failure.command(shell, name, err)
+    end
+    words, values = words_of(given, found.options)
+    return execute(shell, found, words, 1, { entry = entry, values = values })
 end
 
 --- `run`, and the words after it: a file and its options.

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 --- The `ctx` that a script's run gets; the same for stock scripts and a user's own.
 local ask = require("keyferry.shell.ask")
+local results = require("keyferry.shell.results")
 local status = require("keyferry.shell.status")
 local text = require("keyferry.shell.text")
 
@@ -12,10 +13,11 @@ Context.__index = Context
 -- @tparam table script the script's table
 -- @tparam table options its option values by name
 -- @param out the output
-function M.new(script, options, out)
+-- @tparam[opt] function call runs another command: function(name, options) -> status
+function M.new(script, options, out, call)
     return setmetatable({
         name = script.name, options = options, script = script, output = out,
-        json = out.json, null = require("keyferry.shell.output").null,
+        json = out.json, null = require("keyferry.shell.output").null, call = call,
     }, Context)
 end
 
@@ -76,9 +78,85 @@ function Context:progress(done, total)
     self.output:progress(done, total)
 end
 
---- A secret from the option, the environment or the terminal (see keyferry.shell.ask).
-function Context:secret(what)
+-- What the script's option of that name declares of its question.
+local function declared(script, name)
+    for _, option in ipairs(script.options or {}) do
+        if option.name == name and option.kind == "secret" then
+            return {
+                option = name, env = option.env or "KEYFERRY_" .. name:upper(),
+                prompt = option.prompt or ("Please enter the %s:"):format(name),
+                again = option.again,
+            }
+        end
+    end
+    error(("the script has no option %q of the kind secret"):format(tostring(name)), 3)
+end
+
+--- A secret: from the option, the environment (NAME, or the file that NAME_FILE names), else
+-- asked for at the terminal, echoed as asterisks.
+-- @param what the name of an option of the kind secret, whose `prompt`, `again` and `env`
+--   (KEYFERRY_<NAME>) are used; or a table with `option`, `env`, `prompt`, `again`, `new`,
+--   `quiet`
+-- @tparam[opt] table how with a name: `new` true: a new secret, asked for twice; `quiet` true:
+--   never asked for (nil without an error when it was not given)
+-- @treturn[1] secret
+-- @treturn[2] nil
+-- @treturn[2] err KFR_NO_SECRET when there is no terminal to ask on
+function Context:secret(what, how)
+    if type(what) == "string" then
+        what = declared(self.script, what)
+        for name, value in pairs(how or {}) do
+            what[name] = value
+        end
+    end
     return ask.secret(what, self.options, self.output)
+end
+
+--- Logs in to a partition as its Crypto Officer, with a secret as Context:secret has it; one
+-- with a protected authentication path takes it there.
+-- @tparam partition partition
+-- @tparam[opt] table how `secret`: what Context:secret takes ("password" when left out);
+--   `writable` true: a session that can write
+-- @treturn[1] session
+-- @treturn[2] nil
+-- @treturn[2] err
+function Context:login(partition, how)
+    local secret, err
+    how = how or {}
+    if partition.token.protected_path then
+        self:note("Please attend to the PED.")
+    else
+        secret, err = self:secret(how.secret or "password")
+        if not secret then
+            return nil, err
+        end
+    end
+    return partition:login(secret, { writable = how.writable })
+end
+
+--- Runs another command, stock or own, and prints what it prints, its result too.
+-- @string name "partition backup"
+-- @tparam[opt] table options its options by name: true for a flag, a secret for a secret, an
+--   array for a list
+-- @treturn integer its exit status
+function Context:run(name, options)
+    return self.call(name, options or {})
+end
+
+--- Says what became of one object, as `partition backup` does: its line, or its JSON event.
+-- @tparam table result as keyferry.backup's on_result gets it
+-- @tparam partition partition the source
+function Context:tell(result, partition)
+    results.tell(self, result, partition)
+end
+
+--- The end of a script that made a backup: warnings, counts, the last line and the exit status
+-- (what it returns is what `run` returns).
+-- @tparam table report as keyferry.backup returns it
+-- @string[opt] target the name of the target partition, for the warnings
+-- @treturn integer the exit status
+function Context:conclude(report, target)
+    return results.conclude(self, report, target or "the target")
 end
 
 --- Asks for "proceed" or "quit"; -force answers.
@@ -89,6 +167,11 @@ end
 --- A text as one word of a POSIX shell.
 function Context.shell_word(_, value)
     return text.shell_word(value)
+end
+
+--- Bytes, such as an object's id, as hex digits.
+function Context.hex(_, bytes)
+    return text.hex(bytes)
 end
 
 --- Says how the command ended; what it returns is what `run` returns.

@@ -251,7 +251,7 @@ end
 -- @tparam table words the words; those that held a secret are blanked
 -- @tparam[opt] table how `first` index to begin at, `secret` function that makes a secret of
 --   a string, `stop` true: end at the first word that is no option, `elsewhere` names of
---   options that exist but go before the command
+--   options that exist but go before the command, `values` what is given already, by name
 -- @treturn[1] table `values` by name, `secrets` names given as options, `next` index of the
 --   first word not read, `help` true when help was asked for
 -- @treturn[2] nil
@@ -261,7 +261,8 @@ function M.parse(spec, words, how)
     local i, state, ok, problem, hint
     how = how or {}
     i = how.first or 1
-    state = { spec = with_help(spec), values = {}, secrets = {}, elsewhere = how.elsewhere,
+    state = { spec = with_help(spec), values = how.values or {}, secrets = {},
+        elsewhere = how.elsewhere,
         secret = how.secret or function(value) return value end }
     while i <= #words do
         if words[i]:sub(1, 1) ~= "-" or words[i] == "-" or words[i] == "--" then

@@ -140,6 +140,13 @@ function M.wrap(text, size)
     return lines
 end
 
+--- Bytes as hex digits.
+function M.hex(bytes)
+    return (bytes:gsub(".", function(byte)
+        return ("%02x"):format(byte:byte())
+    end))
+end
+
 --- A text as one word of a POSIX shell.
 function M.shell_word(text)
     if text:find("^[%w@%%+=:,./_-]+$") then

@@ -1,0 +1,102 @@
+-- SPDX-License-Identifier: MIT
+--- What a command says of the objects of a backup, and of its end.
+local text = require("keyferry.shell.text")
+
+local M = {}
+
+local LINES = {
+    cloned = 'Object "%s" (handle %d) cloned to handle %d on target%s',
+    planned = 'Object "%s" (handle %d) would be cloned%s',
+    exists = 'Object "%s" (handle %d) already exists on target (handle %d)',
+    failed = 'Object "%s" (handle %d) not cloned: %s',
+}
+
+local function lost_of(result)
+    return result.lost ~= "" and result.lost or nil
+end
+
+local function print_line(ctx, result, label)
+    local lost = lost_of(result) and "; not kept: " .. result.lost or ""
+    local last = {
+        cloned = { result.target_handle, lost }, planned = { lost },
+        exists = { result.target_handle }, failed = { tostring(result.err) },
+    }
+    if LINES[result.status] then
+        ctx:print(LINES[result.status], label, result.handle,
+            table.unpack(last[result.status]))
+    end
+end
+
+local function event(result, partition)
+    local object, err = result.object, result.err
+    return {
+        event = "object", status = result.status, label = object.label,
+        class = object.class, key_type = object.key_type,
+        id = object.id and text.hex(object.id), handle = result.handle,
+        target_handle = result.target_handle, uri = partition:object_uri(object),
+        reason = err and tostring(err), code = err and err.code, lost = lost_of(result),
+        verified = result.verified, differs = result.differs,
+    }
+end
+
+--- The line of one object and its JSON event.
+-- @param ctx the context
+-- @tparam table result as keyferry.backup's on_result gets it
+-- @tparam partition partition the source
+function M.tell(ctx, result, partition)
+    local label = result.object.label or ""
+    print_line(ctx, result, label)
+    if result.differs then
+        ctx:warn('object "%s" (handle %d) and its copy on the target differ in %s; '
+            .. '-replace makes them alike', label, result.handle, result.differs)
+    end
+    if ctx.json then
+        ctx:event(event(result, partition))
+    end
+end
+
+local function warn(ctx, report, target)
+    if report.target_without_domain then
+        ctx:warn('partition "%s" has no cloning domain of its own: any domain given fits it',
+            target)
+    end
+    if report.target_damaged then
+        ctx:warn('partition "%s" holds what nobody can read and no backup is, left by a program '
+            .. "that was killed or a disk that failed: %s", target,
+            tostring(report.target_damaged))
+    end
+    if report.unproved > 0 then
+        ctx:warn("%d objects could not be challenged, since their flags allow no operation "
+            .. "that could tell", report.unproved)
+    end
+end
+
+--- The end of a command that made a backup. Object by object it is partial, else what ended
+-- the run tells the exit status.
+-- @param ctx the context
+-- @tparam table report as keyferry.backup returns it
+-- @string target the name of the target partition, for the warnings
+-- @treturn integer the exit status
+function M.conclude(ctx, report, target)
+    local status, reason = nil, report.reason
+    warn(ctx, report, target)
+    if report.left then
+        status = 7
+        reason = ("the new objects are on the target, but %d of the old ones could not be "
+            .. "removed: %s"):format(report.left, tostring(report.reason))
+    elseif report.partial then
+        status = 1
+        reason = ("%d of %d objects were not cloned; the last: %s")
+            :format(report.failed, report.selected, tostring(report.reason))
+    end
+    return ctx:finish({
+        status = status, reason = reason,
+        counts = {
+            cloned = report.cloned, planned = report.planned, exists = report.exists,
+            failed = report.failed, skipped = report.skipped, removed = report.removed,
+            to_remove = report.to_remove,
+        },
+    })
+end
+
+return M
