@@ -4,29 +4,15 @@
 local keyferry = require("keyferry")
 
 local function given(ctx)
-    local text, err
     if ctx.options.defaultdomain then
-        return keyferry.default_domain()
+        return assert(keyferry.default_domain())
     end
-    text, err = ctx:secret({
-        option = "domain", env = "KEYFERRY_DOMAIN",
-        prompt = "Please enter the cloning domain:",
-    })
-    if not text then
-        return nil, err
-    end
-
-    return keyferry.domain(text)
+    return assert(keyferry.domain(assert(ctx:secret("domain"))))
 end
 
 local function run(ctx)
-    local check
-    local domain, err = given(ctx)
-    if not domain then
-        return nil, err
-    end
-    check = domain:check()
-    domain:close()
+    local domain <close> = given(ctx)
+    local check = domain:check()
     ctx:result("Check value: %s", check)
     ctx:event({ event = "domain", check = check })
     return 0
@@ -46,6 +32,7 @@ return {
     privileges = { "admin", "operator" },
     options = {
         { name = "domain", value = "domain", kind = "secret", max = 1024,
+            prompt = "Please enter the cloning domain:",
             help = "The domain string; KEYFERRY_DOMAIN, or asked for, without it." },
         { name = "defaultdomain", kind = "flag", help = "The default domain string." },
     },

@@ -2,24 +2,6 @@
 -- partition create: a new partition with its cloning domain.
 local keyferry = require("keyferry")
 
-local QUESTIONS = {
-    {
-        field = "password", option = "password", env = "KEYFERRY_PASSWORD",
-        prompt = "Please enter a password for the user of the new partition:",
-        again = "Please re-enter the password for the user of the new partition:",
-    },
-    {
-        field = "so_password", option = "tokensopwd", env = "KEYFERRY_TOKENSOPWD",
-        prompt = "Please enter a password for the Security Officer of the new partition:",
-        again = "Please re-enter the password for the Security Officer of the new partition:",
-    },
-    {
-        field = "domain", option = "domain", env = "KEYFERRY_DOMAIN",
-        prompt = "Please enter the cloning domain for the new partition:",
-        again = "Please re-enter the cloning domain for the new partition:",
-    },
-}
-
 -- A second partition of that name could be told from the first only by its URI.
 local function refuse_existing(ctx, hsm, existing)
     return ctx:finish({
@@ -30,39 +12,32 @@ local function refuse_existing(ctx, hsm, existing)
     })
 end
 
--- The secrets of the new partition by field, in the order of the questions.
+-- The secrets of the new partition, in the order of the questions.
 local function ask(ctx, hsm)
-    local secrets = {}
     if hsm.authentication and hsm.authentication ~= "password" then
         ctx:note("This HSM takes no text: passwords and domain are ignored. Please attend to"
             .. " the PED.")
-        return secrets
+        return {}
     end
-    for _, question in ipairs(QUESTIONS) do
-        if question.field ~= "domain" or not ctx.options.defaultdomain then
-            local secret, err = ctx:secret({
-                option = question.option, env = question.env, prompt = question.prompt,
-                again = question.again, new = true,
-            })
-            if not secret then
-                return nil, err
-            end
-            secrets[question.field] = secret
-        end
+    local secrets = {}
+    secrets.password = assert(ctx:secret("password", { new = true }))
+    secrets.so_password = assert(ctx:secret("tokensopwd", { new = true }))
+    if not ctx.options.defaultdomain then
+        secrets.domain = assert(ctx:secret("domain", { new = true }))
     end
     return secrets
 end
 
--- The domain; nil without an error where the PED sets it.
+-- The domain; nil where the PED sets it.
 local function make_domain(ctx, secrets)
     if not secrets.password then
         return nil
     end
     if ctx.options.defaultdomain then
         ctx:warn("the default domain is known to everybody who has keyferry")
-        return keyferry.default_domain()
+        return assert(keyferry.default_domain())
     end
-    return keyferry.domain(secrets.domain)
+    return assert(keyferry.domain(secrets.domain))
 end
 
 local function report(ctx, hsm, partition, domain)
@@ -82,36 +57,20 @@ end
 
 local function run(ctx)
     local options = ctx.options
-    local hsm, existing, secrets, domain, partition, err
-    hsm, err = keyferry.backup_hsm(options.serial)
-    if not hsm then
-        return nil, err
-    end
-    existing, err = hsm:find_partitions(options.partition)
-    if not existing then
-        return nil, err
-    elseif existing[1] then
+    local hsm = assert(keyferry.backup_hsm(options.serial))
+    local existing = assert(hsm:find_partitions(options.partition))
+    if existing[1] then
         return refuse_existing(ctx, hsm, existing[1])
     end
     if options.partition:find("^%d") then
         ctx:warn("the label begins with a digit: some commands take it for a slot number")
     end
-    secrets, err = ask(ctx, hsm)
-    if not secrets then
-        return nil, err
-    end
-    domain, err = make_domain(ctx, secrets)
-    if err then
-        return nil, err
-    end
-    partition, err = hsm:create_partition({
+    local secrets = ask(ctx, hsm)
+    local domain = make_domain(ctx, secrets)
+    return report(ctx, hsm, assert(hsm:create_partition{
         label = options.partition, password = secrets.password,
         so_password = secrets.so_password, domain = domain,
-    })
-    if not partition then
-        return nil, err
-    end
-    return report(ctx, hsm, partition, domain)
+    }), domain)
 end
 
 local function rules(options)
@@ -132,12 +91,18 @@ return {
         { name = "serial", value = "serialnum", kind = "serial", required = true,
             complete = "serials", help = "The HSM to make it on." },
         { name = "password", value = "password", kind = "secret", min = 4, max = 255,
+            prompt = "Please enter a password for the user of the new partition:",
+            again = "Please re-enter the password for the user of the new partition:",
             help = "A password for its Crypto Officer; KEYFERRY_PASSWORD, or asked for, "
                 .. "without it." },
         { name = "tokensopwd", value = "password", kind = "secret", min = 4, max = 255,
+            prompt = "Please enter a password for the Security Officer of the new partition:",
+            again = "Please re-enter the password for the Security Officer of the new partition:",
             help = "A password for its Security Officer; KEYFERRY_TOKENSOPWD, or asked for, "
                 .. "without it." },
         { name = "domain", value = "domain", kind = "secret", max = 1024,
+            prompt = "Please enter the cloning domain for the new partition:",
+            again = "Please re-enter the cloning domain for the new partition:",
             help = "Its cloning domain; KEYFERRY_DOMAIN, or asked for, without it. Objects "
                 .. "are cloned only between partitions of one domain." },
         { name = "defaultdomain", kind = "flag",
