@@ -234,7 +234,7 @@ static int file_realpath(lua_State *L)
 
 /* -- The user and the clock ------------------------------------------------------- */
 
-/* [-0, +1, m] The names of the groups whose rights this process has. */
+/* [-0, +1, m] The names of the groups of the user who started the process. */
 static void push_groups(lua_State *L)
 {
     int count = getgroups(0, NULL);
@@ -246,9 +246,9 @@ static void push_groups(lua_State *L)
     count = room ? getgroups((int)room, ids) : 0;
     room = count > 0 ? (size_t)count : 0;
     for (size_t i = 0; i < room; i++)
-        listed = listed || ids[i] == getegid();
+        listed = listed || ids[i] == getgid();
     if (!listed)
-        ids[room++] = getegid(); /* getgroups need not give it (POSIX) */
+        ids[room++] = getgid(); /* getgroups need not give it (POSIX) */
     lua_newtable(L);
     for (size_t i = 0; i < room; i++) {
         const struct group *group = getgrgid(ids[i]);
@@ -261,13 +261,14 @@ static void push_groups(lua_State *L)
     lua_remove(L, -2);
 }
 
-/* core.user() -> { uid=, name=, home=, groups={names} }; name and home may be nil. */
+/* core.user() -> { uid=, name=, home=, groups={names} }: who started the process, whatever
+ * user it runs as; name and home may be nil. */
 static int user(lua_State *L)
 {
-    const struct passwd *entry = getpwuid(geteuid());
+    const struct passwd *entry = getpwuid(getuid());
 
     lua_createtable(L, 0, 4);
-    lua_pushinteger(L, (lua_Integer)geteuid());
+    lua_pushinteger(L, (lua_Integer)getuid());
     lua_setfield(L, -2, "uid");
     if (entry) {
         lua_pushstring(L, entry->pw_name);

@@ -8,7 +8,17 @@
 --               env = { VENDOR_CONF = "/etc/vendor.conf" }, engine = "wrap" },
 --         },
 --         defaults = { onerror = "stop" },
+--         roles = {
+--             admin = { users = { "root" }, groups = { "hsm" } },
+--             operator = { groups = { "backup" } },
+--         },
 --     }
+--
+-- With `roles`, a script that lists `privileges` runs for whoever has one of these roles, as
+-- one of its users or through one of its groups; without them, for everybody. They are a
+-- guard rail and no security boundary: who may run the program may also run another one, or
+-- another configuration (`--config`). What keeps people out are the passwords, and the rights
+-- to the files.
 --
 -- It runs in an empty environment, and not at all when others may write it.
 -- @module keyferry.config
@@ -32,6 +42,8 @@ local fields = {
 }
 
 local default_fields = { engine = "string", onerror = "string" }
+
+local role_fields = { users = "table", groups = "table" }
 
 local choices = { engine = core.engines(), onerror = { "continue", "stop" } }
 
@@ -93,11 +105,56 @@ local function hsm_complaint(hsm, seen)
     return nil
 end
 
+-- Whether a table is a list of names, which may be empty.
+local function is_list_of_names(value)
+    for key, name in pairs(value) do
+        if math.type(key) ~= "integer" or key < 1 or key > #value or type(name) ~= "string"
+            or name == "" then
+            return false
+        end
+    end
+    return true
+end
+
+local function role_complaint(name, role)
+    if type(name) ~= "string" or not name:find("^[%w_-]+$") then
+        return "roles takes names, as in roles = { admin = { users = { \"root\" } } }"
+    end
+    local what = complaint(role, role_fields, "roles." .. name)
+    local named = 0
+    for _, field in ipairs{ "users", "groups" } do
+        local list = not what and role[field] or {}
+        if not is_list_of_names(list) then
+            return ("roles.%s.%s is a list of names"):format(name, field)
+        end
+        named = named + #list
+    end
+    return what or named == 0 and ("roles.%s has no users and no groups"):format(name) or nil
+end
+
+local function roles_complaint(roles)
+    local names = {}
+    for name in pairs(roles) do
+        names[#names + 1] = name
+    end
+    table.sort(names, function(a, b) return tostring(a) < tostring(b) end)
+    for _, name in ipairs(names) do
+        local what = role_complaint(name, roles[name])
+        if what then
+            return what
+        end
+    end
+    return #names == 0 and "roles names no role; without it everybody may run everything" or nil
+end
+
 local function config_complaint(config)
     local what = complaint(config, fields, "the configuration")
     if not what and config.defaults then
         what = complaint(config.defaults, default_fields, "defaults")
             or choice_complaint(config.defaults, "defaults")
+    end
+    if not what and config.roles then
+        what = roles_complaint(config.roles)
     end
     if what then
         return what

@@ -91,6 +91,18 @@ function M.defaults()
     return read.defaults or {}
 end
 
+--- The roles of the configuration: `{ admin = { users = {...}, groups = {...} }, ... }`.
+-- @treturn[1] table|boolean false when the configuration has none: everybody may do all
+-- @treturn[2] nil
+-- @treturn[2] err
+function M.roles()
+    local read, err = settings()
+    if not read then
+        return nil, err
+    end
+    return read.roles or false
+end
+
 local function softhsm_library(read)
     if read.softhsm then
         return read.softhsm

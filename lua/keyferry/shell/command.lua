@@ -6,6 +6,7 @@ local context = require("keyferry.shell.context")
 local failure = require("keyferry.shell.failure")
 local help = require("keyferry.shell.help")
 local options = require("keyferry.shell.options")
+local roles = require("keyferry.shell.roles")
 local script = require("keyferry.shell.script")
 local status = require("keyferry.shell.status")
 local text = require("keyferry.shell.text")
@@ -56,14 +57,37 @@ local function warn_of_secrets(shell, names)
         .. " shell's history", table.concat(names, ", "))
 end
 
-local function parse_command(found, words, first, globals, values)
+-- The configuration is read for scripts that need a role, and for those alone.
+local function check_role(shell, found)
+    local configured
+    local err = shell.configure()
+    if err or not found.privileges then
+        return err
+    end
+    configured, err = require("keyferry").roles()
+    if configured == nil then
+        return err
+    end
+    return select(2, roles.check(found, configured))
+end
+
+-- Help is for everybody; nothing of the script itself runs for who may not run it.
+local function parse_command(shell, found, words, first, values)
+    local err
     local parsed, problem, hint = options.parse(found.options or {}, words, {
-        first = first, secret = core.secret, elsewhere = names_of(globals), values = values,
+        first = first, secret = core.secret, elsewhere = names_of(shell.globals),
+        values = values,
     })
     if not parsed then
         return nil, failure.usage(problem, hint)
+    elseif parsed.help then
+        return parsed
     end
-    if not parsed.help and found.rules then
+    err = check_role(shell, found)
+    if err then
+        return nil, err
+    end
+    if found.rules then
         problem = found.rules(parsed.values)
         if problem then
             return nil, failure.usage(problem, "see -help")
@@ -82,8 +106,8 @@ end
 -- Runs a loaded script with the words from first on.
 local function execute(shell, found, words, first, how)
     local ctx, parsed, err, ok, code
-    ok, parsed, err = xpcall(parse_command, failure.handler(shell.debug), found, words, first,
-        shell.globals, how.values)
+    ok, parsed, err = xpcall(parse_command, failure.handler(shell.debug), shell, found, words,
+        first, how.values)
     if not ok then
         parsed, err = nil, core.error({ code = "KFR_SCRIPT", what = failure.one_line(parsed) })
     end
@@ -95,10 +119,6 @@ local function execute(shell, found, words, first, how)
     end
     if not how.values then
         warn_of_secrets(shell, parsed.secrets)
-    end
-    err = shell.configure()
-    if err then
-        return failure.command(shell, found.name, err)
     end
     ctx = context.new(found, parsed.values, shell.out, function(...)
         return M.call(shell, ...)

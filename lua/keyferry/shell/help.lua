@@ -108,7 +108,9 @@ function M.command(script, entry, program)
     append(lines, { "", "Syntax" })
     append(lines, syntax(script, program or "keyferry " .. script.name))
     if script.privileges and #script.privileges > 0 then
-        append(lines, { "", "User privileges: " .. table.concat(script.privileges, ", ") })
+        append(lines, { "" })
+        append(lines, text.wrap(("User privileges: %s (a guard rail, no security boundary)")
+            :format(table.concat(script.privileges, ", ")), WIDTH))
     end
     if script.options and #script.options > 0 then
         append(lines, { "" })

@@ -187,8 +187,8 @@ local function list_of_strings(value)
     if type(value) ~= "table" then
         return false
     end
-    for _, item in ipairs(value) do
-        if type(item) ~= "string" then
+    for key, item in pairs(value) do
+        if math.type(key) ~= "integer" or type(item) ~= "string" then
             return false
         end
     end
@@ -259,6 +259,9 @@ function M.check(value, name)
     end
     if not CATEGORIES[value.category] then
         return nil, ("category %q is none of reads, writes, destroys"):format(value.category)
+    end
+    if value.privileges and (not value.privileges[1] or not list_of_strings(value.privileges)) then
+        return nil, "field privileges is no list of roles (everybody may run it without)"
     end
     if name and value.name ~= name then
         return nil, ("its name is %q, its place says %q"):format(value.name, name)
