@@ -101,6 +101,22 @@ return {
         end,
     },
 
+    TestLine = {
+        test_a_line_of_text_is_asked_at_the_terminal = function()
+            local ask, asked = asking({ "an answer" })
+            lu.assertEquals(ask.line("Which\27one?", out()), "an answer")
+            lu.assertEquals(asked, { " \n  Which\\x1Bone?\n  > " })
+        end,
+
+        test_without_a_terminal_a_line_is_refused = function()
+            local ask = asking({ NO_TERMINAL })
+            local answer, err = ask.line("Which one?", out())
+            lu.assertNil(answer)
+            lu.assertEquals(err.code, "KFR_REFUSED")
+            lu.assertStrContains(err.what, "Which one?")
+        end,
+    },
+
     TestConfirm = {
         test_proceed_proceeds_and_quit_quits = function()
             local ask, asked = asking({ "proceed", "quit" })

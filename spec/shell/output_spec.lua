@@ -104,7 +104,7 @@ return {
             out:progress(1, 2)
             out:warn("w")
             out:progress(2, 2)
-            lu.assertEquals(stderr.text, "\r\27[K1 of 2\r\27[Kwarning: w\n")
+            lu.assertEquals(stderr.text, "\r\27[K1 of 2 (50 %)\r\27[Kwarning: w\n")
         end,
 
         test_a_command_for_other_programs_prints_only_its_lines = function()

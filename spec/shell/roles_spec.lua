@@ -139,7 +139,8 @@ end
 function TestRoles.test_a_script_cannot_borrow_a_command()
     configure("return { roles = { admin = { users = { 'another-one' } } } }")
     local path = private(home .. "/call.lua", [[return { name = "call", category = "writes",
-        summary = "Calls.", run = function(ctx) return ctx:run("hsm create", { name = "v" }) end }]])
+        summary = "Calls.", run = function(ctx)
+        return ctx:run("hsm create", { name = "v" }) end }]])
     refused(keyferry("run", path), "'hsm create' takes the role admin")
 end
 

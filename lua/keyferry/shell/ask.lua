@@ -148,6 +148,25 @@ local function refused(what, hint)
     return core.error({ code = "KFR_REFUSED", what = what, hint = hint })
 end
 
+--- One line of text from the terminal.
+-- @string question
+-- @param out the output
+-- @treturn[1] string
+-- @treturn[2] nil
+-- @treturn[2] err KFR_REFUSED when there is no terminal to ask on
+function M.line(question, out)
+    if type(question) ~= "string" then
+        error("ask takes a question, a string", 3)
+    end
+    out:settle(true)
+    local answer, err = terminal(core.terminal.ask, question, function()
+        return refused(("no terminal to ask on: %s"):format(text.clean(question)),
+            "run it at a terminal, or give the answer as an option, if it has one")
+    end)
+    out.asked = answer ~= nil
+    return answer, err
+end
+
 local function no_terminal()
     return refused("no confirmation, and no terminal to ask on",
         "-force confirms without asking")

@@ -1,5 +1,7 @@
 -- SPDX-License-Identifier: MIT
 --- The `ctx` that a script's run gets; the same for stock scripts and a user's own.
+local core = require("keyferry.core")
+
 local ask = require("keyferry.shell.ask")
 local results = require("keyferry.shell.results")
 local status = require("keyferry.shell.status")
@@ -162,6 +164,30 @@ end
 --- Asks for "proceed" or "quit"; -force answers.
 function Context:confirm(lines)
     return ask.confirm(lines, self.options, self.output)
+end
+
+--- Asks for one line of text, at the terminal and nowhere else. Nothing secret: it is shown.
+-- @string question
+-- @treturn[1] string
+-- @treturn[2] nil
+-- @treturn[2] err KFR_REFUSED when there is no terminal to ask on
+function Context:ask(question)
+    return ask.line(question, self.output)
+end
+
+--- Waits; Ctrl-C ends it.
+-- @tparam number seconds
+-- @treturn[1] boolean true
+-- @treturn[2] nil
+-- @treturn[2] err KFR_INTERRUPTED
+function Context.pause(_, seconds)
+    if type(seconds) ~= "number" or not (seconds >= 0 and seconds <= 86400) then
+        error("pause takes a number of seconds, a day's at most", 2)
+    end
+    if not core.sleep(seconds) then
+        return nil, core.error({ code = "KFR_INTERRUPTED", what = "interrupted" })
+    end
+    return true
 end
 
 --- A text as one word of a POSIX shell.

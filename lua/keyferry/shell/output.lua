@@ -4,6 +4,7 @@
 -- A write to standard output that fails (a closed pipe, a full disk) is remembered, not
 -- thrown: a run in progress is worth more than its report. The exit status tells.
 local cjson = require("cjson").new()
+local core = require("keyferry.core")
 
 local colour = require("keyferry.shell.colour")
 local status = require("keyferry.shell.status")
@@ -30,6 +31,12 @@ local COUNTS = {
     { "skipped", "skipped" }, { "removed", "removed" },
     { "planned", "would be cloned" }, { "to_remove", "would be removed" },
 }
+
+-- Seconds: between two drawings of the progress line; before it tells a rate.
+local REDRAW = 0.1
+local SETTLED = 1
+
+local WIPE = "\r\27[K"
 
 local STATUS_WORD = { [0] = "success", [1] = "partial" }
 
@@ -115,7 +122,7 @@ end
 
 --- An output.
 -- @tparam table how `json`, `quiet`; `stdout`, `stderr` (files); `terminal(fd)` -> boolean,
---   `colour(terminal)` -> boolean (keyferry.shell.colour)
+--   `colour(terminal)` -> boolean (keyferry.shell.colour); `now()` -> seconds, `columns(fd)`
 function M.new(how)
     local terminal = how.terminal or function() return false end
     local coloured = how.colour or function() return false end
@@ -129,17 +136,26 @@ function M.new(how)
         colour = coloured(terminal(1)),
         out_brush = colour.brush(coloured(terminal(1))),
         brush = colour.brush(coloured(terminal(2))),
+        now = how.now or core.now,
+        columns = how.columns or core.terminal.columns,
+        start = nil, -- of what progress tells
         failure = nil, -- why standard output took no more
     }, Output)
 end
 
--- Takes the progress line off the terminal and ends a question that was answered there; a
--- next question brings its own empty line.
-function Output:settle(question)
+-- Takes the progress line off the terminal; what a terminal echoed behind it (^C), too.
+function Output:wipe()
     if self.drawn then
         self.drawn = false
-        self.stderr:write("\r\27[K")
+        self.stderr:write(WIPE)
+        self.stderr:flush()
     end
+end
+
+-- Also ends a question that was answered at the terminal; a next question brings its own
+-- empty line.
+function Output:settle(question)
+    self:wipe()
     if self.asked then
         self.asked = false
         if self.stderr_terminal and not question then
@@ -150,7 +166,9 @@ end
 
 function Output:out(line)
     local ok, problem
-    self:settle()
+    if self.stdout_terminal or self.asked then -- else it goes elsewhere, and progress stays
+        self:settle()
+    end
     if self.failure then
         return
     end
@@ -210,18 +228,79 @@ function Output:event(fields)
     end
 end
 
---- How far the run is: one line redrawn, only at a terminal.
+local function grouped(n)
+    local digits = ("%d"):format(n)
+    local head = #digits % 3
+    digits = digits:sub(1, head) .. digits:sub(head + 1):gsub("%d%d%d", " %0")
+    return (digits:gsub("^ ", ""))
+end
+
+local function speed(rate)
+    if rate >= 9.5 then
+        return grouped(math.floor(rate + 0.5)) .. "/s"
+    elseif rate >= 1 then
+        return ("%.1f/s"):format(rate)
+    end
+    return ("%d/min"):format(math.floor(rate * 60 + 0.5))
+end
+
+local function duration(seconds)
+    seconds = math.ceil(seconds)
+    if seconds < 100 then
+        return ("%d s"):format(seconds)
+    elseif seconds < 100 * 60 then
+        return ("%d min"):format((seconds + 59) // 60)
+    end
+    return ("%s h %d min"):format(grouped(seconds // 3600), seconds % 3600 // 60)
+end
+
+-- The rate is the mean since the first call: it does not jump when results come in batches.
+local function progress_line(done, total, start, now)
+    local line = ("%s of %s (%d %%)"):format(grouped(done), grouped(total), done * 100 // total)
+    local gone, passed = done - start.done, now - start.time
+    if gone > 0 and passed >= SETTLED then
+        line = ("%s, %s, %s left"):format(line, speed(gone / passed),
+            duration((total - done) * passed / gone))
+    end
+    return line
+end
+
+-- Far more than any HSM holds, and done * 100 still is a number.
+local function is_count(n)
+    return math.type(n) ~= nil and n >= 0 and n <= 1e12 and n == math.floor(n)
+end
+
+--- How far the run is: one line redrawn about ten times a second, only at a terminal. It is
+-- gone when done is total.
+-- @tparam integer done
+-- @tparam integer total
 function Output:progress(done, total)
-    if not self.stderr_terminal or self.quiet then
+    local now, size, start
+    if not is_count(done) or not is_count(total) then
+        error("progress takes two whole numbers: how many are done, of how many", 3)
+    elseif not self.stderr_terminal or self.quiet then
         return
     end
+    start = self.start
     if done >= total then
-        self:settle()
+        self.start = nil
+        self:wipe()
         return
     end
-    self.stderr:write(("\r\27[K%d of %d"):format(done, total))
+    now = self.now()
+    if not start or start.total ~= total or done < start.last then
+        start = { total = total, done = done, time = now, drawn = -math.huge }
+        self.start = start
+    end
+    start.last = done
+    if now - start.drawn < REDRAW then
+        return
+    end
+    start.drawn = now
+    size = math.max((self.columns(2) or 80) - 1, 1) -- in the last column the cursor would wrap
+    self.drawn = true -- before: Ctrl-C may come in between
+    self.stderr:write(WIPE, progress_line(done, total, start, now):sub(1, size))
     self.stderr:flush()
-    self.drawn = true
 end
 
 -- The code of an interrupt tells nobody anything.
@@ -278,6 +357,7 @@ function Output:finish(result)
         event = "result", command = result.command,
         status = STATUS_WORD[result.status] or "failed", exit = result.status,
     }
+    self.start = nil
     if result.counts and next(result.counts) then
         self:print("%s", counts_line(result.counts))
         for name, n in pairs(result.counts) do
