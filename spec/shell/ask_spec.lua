@@ -1,6 +1,8 @@
 -- SPDX-License-Identifier: MIT
 local lu = require("luaunit")
 local fake = require("shell.fake")
+local scene = require("flow.scene")
+local terminal = require("support.terminal")
 
 local function out()
     return { settle = function() end, note = function(self, _, line)
@@ -44,10 +46,37 @@ return {
 
         test_the_environment_comes_before_the_terminal = function()
             local ask, asked = asking({}, { secret_from_env = function(name)
-                return name == "KEYFERRY_PASSWORD" and "from env"
+                return name == "KEYFERRY_PASSWORD" and fake.secret("from env") or nil
             end })
-            lu.assertEquals(ask.secret(WHAT, {}, out()), "from env")
+            lu.assertEquals(ask.secret(WHAT, {}, out()).bytes, "from env")
             lu.assertEquals(asked, {})
+        end,
+
+        test_a_variable_is_taken_once_and_found_again = function()
+            local variables = { KEYFERRY_PASSWORD = fake.secret("from env") }
+            local ask, asked = asking({}, { secret_from_env = function(name)
+                local secret = variables[name]
+                variables[name] = nil
+                return secret
+            end })
+            for _ = 1, 3 do
+                local secret = ask.secret(WHAT, {}, out())
+                lu.assertEquals(secret.bytes, "from env")
+                secret:close()
+            end
+            lu.assertEquals(asked, {})
+        end,
+
+        test_what_stands_behind_an_option_is_kept_for_a_command_without_it = function()
+            local variables = { KEYFERRY_PASSWORD = fake.secret("from env") }
+            local ask = asking({}, { secret_from_env = function(name)
+                local secret = variables[name]
+                variables[name] = nil
+                return secret
+            end })
+            lu.assertEquals(ask.secret(WHAT, { password = "given" }, out()), "given")
+            lu.assertNil(variables.KEYFERRY_PASSWORD)
+            lu.assertEquals(ask.secret(WHAT, {}, out()).bytes, "from env")
         end,
 
         test_a_question_looks_as_on_the_reference_page = function()
@@ -114,6 +143,26 @@ return {
             lu.assertNil(answer)
             lu.assertEquals(err.code, "KFR_REFUSED")
             lu.assertStrContains(err.what, "Which one?")
+        end,
+    },
+
+    TestPrompt = {
+        test_the_second_command_finds_the_variable_too = function()
+            local s = scene.new()
+            local command = s:program({})
+            command.env.KEYFERRY_PASSWORD = scene.password
+            local t <close> = terminal.start(command)
+            for _ = 1, 2 do
+                t:wait_for("keyferry:>")
+                t:line("partition contents -partition payments")
+                t:wait_for("7 objects")
+            end
+            t:wait_for("keyferry:>")
+            t:line("os.getenv('KEYFERRY_PASSWORD')") -- and it is wiped where others can read it
+            t:wait_for("nil")
+            t:wait_for("keyferry:>")
+            t:key("C-d")
+            lu.assertEquals(t:finish().status, 0)
         end,
     },
 

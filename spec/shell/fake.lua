@@ -5,16 +5,23 @@ local M = {}
 
 local ERROR = { __tostring = function(err) return err.what end }
 
+local SECRET = {
+    __tostring = function() return "secret" end,
+    __eq = function(a, b) return a.bytes == b.bytes end,
+    __concat = function(a, b) return M.secret(a.bytes .. b.bytes) end,
+    __close = function(a) a.bytes = nil end,
+    __index = { close = function(a) a.bytes = nil end },
+}
+
+function M.secret(bytes)
+    return setmetatable({ bytes = bytes }, SECRET)
+end
+
 -- A core with what every module needs; fields are the spec's own.
 function M.core(fields)
     local core = {
         error = function(err) return setmetatable(err, ERROR) end,
-        secret = function(bytes)
-            return setmetatable({ bytes = bytes, close = function() end }, {
-                __tostring = function() return "secret" end,
-                __eq = function(a, b) return a.bytes == b.bytes end,
-            })
-        end,
+        secret = M.secret,
         secret_from_env = function() return nil end,
         secret_from_file = function() return nil end,
         terminal = { is = function() return false end },

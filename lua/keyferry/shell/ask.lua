@@ -33,9 +33,26 @@ local function no_secret(what)
     })
 end
 
+local function copy(secret)
+    local nothing <close> = core.secret("")
+    return secret .. nothing
+end
+
+-- Taking wipes the variable; at the prompt the next command looks for it, too.
+local taken = {}
+
+-- Gives a copy: a script may close what it gets.
+local function take(name)
+    local secret = core.secret_from_env(name)
+    if secret then
+        taken[name] = secret
+    end
+    return taken[name] and copy(taken[name])
+end
+
 local function from_environment(name)
     local secret, path, err
-    secret = core.secret_from_env(name)
+    secret = take(name)
     if secret then
         return secret
     end
@@ -108,7 +125,7 @@ function M.secret(what, options, out)
     local secret, err
     if what.option and options[what.option] then
         -- Wiped in the environment, too.
-        local _ <close> = what.env and core.secret_from_env(what.env)
+        local _ <close> = what.env and take(what.env)
         return options[what.option]
     end
     if what.env then
