@@ -43,6 +43,10 @@ for _, methods in ipairs{ ends, selection, results.methods, existing, commit } d
     end
 end
 
+local function is_session(value)
+    return type(value) == "userdata" and tostring(value):find("^session") ~= nil
+end
+
 -- Wrong use of backup{...} raises, before anything is touched.
 local function check_options(options)
     for name in pairs(options) do
@@ -67,7 +71,11 @@ local function check_options(options)
         error("backup needs a target, or a function create that makes one", 3)
     end
     for _, name in ipairs{ "source", "target" } do
-        if options[name] and not options[name]:is_open() then
+        local session = options[name]
+        if session and not is_session(session) then
+            error(("backup: the %s must be a session, as partition:login() gives one"):format(
+                name), 3)
+        elseif session and not session:is_open() then
             error(("backup: the session of the %s is closed"):format(name), 3)
         end
     end
@@ -320,6 +328,8 @@ local perform = guard.whole(function(run)
     end
     return report
 end)
+
+M.check = check_options
 
 --- Backs up a partition.
 -- @tparam table options

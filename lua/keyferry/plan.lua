@@ -82,6 +82,7 @@ function Plan.new(options)
     if options.plan ~= nil then
         error("a plan has no option 'plan'", 2)
     end
+    backup.check(with(options, { plan = true }))
     local plan = setmetatable({
         options = options, items = {}, mode = options.target and options.mode or "create",
     }, Plan)

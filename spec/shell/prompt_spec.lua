@@ -657,6 +657,23 @@ function TestRecord.test_does_the_same_again_and_holds_no_secret()
   lu.assertStrContains(again.err, 'there is an HSM "vault" already')
 end
 
+-- A policy that goes on after a backup that failed would end in success.
+function TestRecord.test_a_backup_that_fails_later_ends_the_policy()
+  local p <close> = start()
+  local flag, file = p.home .. "/flag", p.home .. "/again.lua"
+  p:answer(('run = function() return { cloned = 0, status = io.open(%q) and "partial" or ' ..
+    '"success", reason = keyferry.error{ code = "KFR_REFUSED", what = "half of it" } } end')
+    :format(flag))
+  p:answer("run()")
+  p:says("record " .. file, "Recorded")
+  p:finish()
+  lu.assertEquals(run_file(p.home, file, {}).status, 0)
+  shell.write(flag, "")
+  local done = run_file(p.home, file, {})
+  lu.assertEquals(done.status, 5)
+  lu.assertStrContains(done.err, "half of it")
+end
+
 function TestRecord.test_commands_become_commands_of_a_policy()
   local p <close> = start()
   p:answer("hsm create -name vault -serial 4711")
@@ -675,13 +692,22 @@ function TestRecord.test_commands_become_commands_of_a_policy()
     "")
   lu.assertEquals(creations, 1)
   lu.assertStrContains(text, "password = given.password,")
-  lu.skipIf(not shell.read("lua/keyferry/shell/context.lua"):find("Context:run", 1, true),
-    "scripts cannot run commands yet")
   local home = tmp.dir("home")
   local done = run_file(home, file, { KEYFERRY_PASSWORD = "user pin",
     KEYFERRY_TOKENSOPWD = "so pin 1", KEYFERRY_DOMAIN = "river" })
   lu.assertEquals(done.status, 0, done.out .. done.err .. text)
   lu.assertEquals(labels(home), labels(p.home))
+end
+
+function TestLine.test_wrong_use_is_told_at_the_line_that_was_typed()
+  local p <close> = start()
+  for _, line in ipairs { 'keyferry.backup{ mode = "add" }', 'return keyferry.plan{}',
+    'b = keyferry.plan{}' } do
+    p:says(line, "prompt:1: backup needs a source")
+  end
+  p:says("keyferry.backup{ source = keyferry.hsms, target = 1 }",
+    "the source must be a session, as partition:login() gives one")
+  p:finish()
 end
 
 local TestStart = {}

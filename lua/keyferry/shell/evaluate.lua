@@ -17,6 +17,10 @@ function M.environment(shell)
     return env
 end
 
+-- With something to close a return is no tail call, and an error is told at its own line.
+local HELD = "local _keyferry <close> = nil "
+local RETURN = HELD .. "return "
+
 --- Whether what is wrong with a text may be mended by another line.
 function M.unfinished(problem)
     return problem:sub(-5) == "<eof>"
@@ -28,12 +32,12 @@ end
 -- @treturn[2] nil
 -- @treturn[2] string what is wrong with it
 function M.compile(code, name, env)
-    local chunk, first = load("return " .. code, name, "t", env)
+    local chunk, first = load(RETURN .. code, name, "t", env)
     local problem
     if chunk then
         return chunk, "expression"
     end
-    chunk, problem = load(code, name, "t", env)
+    chunk, problem = load(HELD .. code, name, "t", env)
     if chunk then
         return chunk, "statement"
     elseif M.unfinished(first) or not code:find("^%s*[%a_]") then
@@ -50,7 +54,7 @@ end
 -- @treturn[2] nil
 function M.assignment(code, name, env)
     local target, expression = code:match("^%s*([%a_][%w_]*)%s*=(.*)$")
-    local chunk = target and load("return " .. expression, name, "t", env)
+    local chunk = target and load(RETURN .. expression, name, "t", env)
     if not chunk or not load(target .. " = nil", name, "t", env) then
         return nil
     end

@@ -32,11 +32,13 @@ local keyferry = require("keyferry")
 
 local CHECKED = [[
 
--- A refusal ends the policy, as it ended the line at the prompt.
+-- A refusal, or a backup that is not whole, ends the policy.
 local function %s(...)
     local value, err = ...
     if value == nil and err ~= nil then
         error(err, 0)
+    elseif type(value) == "table" and rawget(value, "cloned") and value.status ~= "success" then
+        error(value.reason, 0)
     end
     return ...
 end
