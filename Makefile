@@ -40,7 +40,7 @@ DOOR := $(filter-out $(MAIN),$(patsubst c/%.c,$(B)/c/%.o,$(wildcard c/lua/*.c)))
 
 .DEFAULT_GOAL := all
 .PHONY: all deps deps-test deps-demo core core.so demo test check lint sanitize memcheck bench clean help \
-        install install-lua uninstall man completion
+        install install-lua install-tree uninstall man completion
 
 all: $(B)/keyferry $(B)/lua/keyferry/core.so ## the program and the Lua module
 
@@ -191,17 +191,20 @@ ZSH_FILE  = $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_keyferry
 MAN1      = $(DESTDIR)$(PREFIX)/share/man/man1
 LIBDIR   ?= $(PREFIX)/lib/lua/5.4
 LUADIR   ?= $(PREFIX)/share/lua/5.4
-put_tree  = (cd $(1) && find . -name '*.lua' -type f) | while read -r file; do \
-  install -D -m 644 "$(1)/$$file" "$(2)/$$file" || exit 1; done
+put_tree  = (cd $(1) && find . -type f -name '*.lua' -o -type f -name '*.md') | \
+  while read -r file; do install -D -m 644 "$(1)/$$file" "$(2)/$$file" || exit 1; done
 
-install: all install-lua completion ## to PREFIX (/usr/local), below DESTDIR
+install: all install-lua install-tree completion ## to PREFIX (/usr/local), below DESTDIR
 	install -D -m 755 $(B)/keyferry $(DESTDIR)$(PREFIX)/bin/keyferry
-	$(call put_tree,lua,$(SHARE)/lua)
-	$(call put_tree,scripts,$(SHARE)/scripts)
 	install -d -m 755 $(MAN1)
 	$(DESTDIR)$(PREFIX)/bin/keyferry --man $(MAN1)
 	install -D -m 644 $(B)/completion/keyferry $(BASH_FILE)
 	install -D -m 644 $(B)/completion/_keyferry $(ZSH_FILE)
+
+# What the program finds beside itself: its Lua files, the scripts, the guides to both.
+install-tree:
+	$(call put_tree,lua,$(SHARE)/lua)
+	$(call put_tree,scripts,$(SHARE)/scripts)
 
 # The library for plain lua5.4, without the program.
 install-lua: core.so

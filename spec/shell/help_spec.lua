@@ -1,5 +1,10 @@
 -- SPDX-License-Identifier: MIT
 local lu = require("luaunit")
+local build = require("support.build")
+local process = require("support.process")
+local scene = require("flow.scene")
+local shell = require("support.shell")
+local tmp = require("support.tmp")
 local help = require("keyferry.shell.help")
 local text = require("keyferry.shell.text")
 
@@ -56,6 +61,63 @@ return {
             lu.assertStrContains(page, "partition backup  Back up a partition.")
             lu.assertStrContains(page, "token list        cannot be loaded: it is torn\\x1B[2J")
             lu.assertStrContains(page, "--json")
+        end,
+    },
+
+    TestStandIn = {
+        test_help_says_where_a_copy_goes = function()
+            local s = scene.new()
+            local page = s:run({ "help", "partition", "backup" }).out
+            local stock, own = page:match("\nIts script: (%S+) %(a copy in (%S+) stands in for "
+                .. "it%)\n")
+            lu.assertStrContains(stock or page, "/scripts/partition/backup.lua")
+            lu.assertStrContains(own, "/keyferry/scripts/partition/backup.lua")
+        end,
+
+        test_a_copy_with_one_line_changed_is_the_command = function()
+            local s = scene.new()
+            local page = s:run({ "partition", "backup", "-help" }).out
+            local stock, own = page:match("\nIts script: (%S+) %(a copy in (%S+) stands")
+            local changed, times = shell.read(stock):gsub(
+                "(on_result = function%(result%)) ctx:tell",
+                "%1 ctx:print(\"mine: %%s\", result.status) ctx:tell")
+            lu.assertEquals(times, 1)
+            lu.assertStrContains(own, s.home)
+            assert(os.execute("mkdir -p -m 700 " .. shell.quote(own:match("^(.*)/"))))
+            shell.write(own, changed)
+            assert(os.execute("chmod 600 " .. shell.quote(own)))
+            local done = s:backup({})
+            lu.assertEquals(done.status, 0, done.out .. done.err)
+            lu.assertStrContains(done.out, "\nmine: cloned\n")
+            page = s:run({ "help", "partition", "backup" }).out
+            lu.assertStrContains(page, "Your own script " .. own
+                .. " stands in for the stock command.")
+            lu.assertNotStrContains(page, "Its script:")
+        end,
+    },
+
+    TestGuides = {
+        test_help_ends_with_where_the_guides_are = function()
+            local page = whole(help.commands({}, { { name = "json", kind = "flag",
+                help = "JSON." } }, { { "The Lua library", "/r/lua/README.md" } }))
+            lu.assertEquals(page:sub(-46), "\n\nTo read\n  The Lua library:  /r/lua/README.md")
+        end,
+
+        -- Put beside a program as make install puts them.
+        test_they_are_installed_and_found_there = function()
+            local root = tmp.dir("installed")
+            process.must({ "make", "-s", "install-tree", "DESTDIR=" .. root, "PREFIX=/usr",
+                env = { MAKEFLAGS = false, MAKEOVERRIDES = false } })
+            assert(os.execute(("mkdir %s/usr/bin && cp %s %s/usr/bin/keyferry"):format(root,
+                shell.quote(build.keyferry), root)))
+            local list = process.must({ root .. "/usr/bin/keyferry", "help",
+                env = { XDG_CONFIG_HOME = root } })
+            for _, name in ipairs({ "scripts/README.md", "scripts/examples", "lua/README.md" }) do
+                local is_there = shell.exists(build.root .. "/" .. name)
+                local path = root .. "/usr/share/keyferry/" .. name
+                local said = list:find("  " .. path .. "\n", 1, true)
+                lu.assertEquals(said ~= nil, is_there, name)
+            end
         end,
     },
 

@@ -96,6 +96,32 @@ local function parse_command(shell, found, words, first, values)
     return parsed
 end
 
+local function help_page(found, how)
+    local entry = how.entry
+    if entry and not entry.own then
+        entry.copy = script.own_path(entry.noun, entry.verb)
+    end
+    return help.command(found, entry, how.program)
+end
+
+-- The texts that come with the program, where they are installed.
+local GUIDES = {
+    { "Policies of your own", "scripts/README.md" },
+    { "Examples of them", "scripts/examples" },
+    { "The Lua library", "lua/README.md" },
+}
+
+local function guides()
+    local list = {}
+    for _, guide in ipairs(GUIDES) do
+        local path = require("keyferry.root") .. "/" .. guide[2]
+        if core.file.exists(path) then
+            list[#list + 1] = { guide[1], path }
+        end
+    end
+    return list
+end
+
 local function print_lines(shell, lines)
     for _, line in ipairs(lines) do
         shell.stdout:write(line, "\n")
@@ -115,7 +141,7 @@ local function execute(shell, found, words, first, how)
         return failure.command(shell, found.name, err)
     end
     if parsed.help then
-        return print_lines(shell, help.command(found, how.entry, how.program))
+        return print_lines(shell, help_page(found, how))
     end
     if not how.values then
         warn_of_secrets(shell, parsed.secrets)
@@ -191,7 +217,10 @@ local function list_commands(shell, noun)
             entries[#entries + 1] = entry
         end
     end
-    return print_lines(shell, help.commands(entries, not noun and shell.globals or nil))
+    if noun then
+        return print_lines(shell, help.commands(entries))
+    end
+    return print_lines(shell, help.commands(entries, shell.globals, guides()))
 end
 
 --- `help`, and the words after it.
@@ -212,7 +241,7 @@ function M.help(shell, words, first)
     if not found then
         return failure.plain(shell, err)
     end
-    return print_lines(shell, help.command(found, entry))
+    return print_lines(shell, help_page(found, { entry = entry }))
 end
 
 --- The command that words[first] and the next one name.

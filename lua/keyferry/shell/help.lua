@@ -90,21 +90,26 @@ end
 
 local function origin(entry)
     if entry and entry.own then
-        return ("Your own script %s%s."):format(entry.path,
+        return ("Your own script %s%s."):format(text.clean(entry.path),
             entry.instead_of and " stands in for the stock command" or "")
+    end
+    if entry and entry.copy then
+        return ("Its script: %s (a copy in %s stands in for it)"):format(
+            text.clean(entry.path), text.clean(entry.copy))
     end
     return nil
 end
 
 --- The help of one command.
 -- @tparam table script
--- @tparam[opt] table entry where it was found (keyferry.shell.script)
+-- @tparam[opt] table entry where it was found (keyferry.shell.script); of a stock command
+--   also `copy`: where a user's own one goes
 -- @string[opt] program the words that start it, when it has no noun and verb
 -- @treturn table lines
 function M.command(script, entry, program)
     local lines = { script.name, "" }
     append(lines, text.wrap(script.summary .. " " .. M.CATEGORY[script.category], WIDTH))
-    append(lines, { origin(entry) })
+    append(lines, { origin(entry) }) -- one line: who copies a path wants it whole
     append(lines, { "", "Syntax" })
     append(lines, syntax(script, program or "keyferry " .. script.name))
     if script.privileges and #script.privileges > 0 then
@@ -127,8 +132,9 @@ end
 -- @tparam table entries what keyferry.shell.script.all gives, each with `script`, or with
 --   `problem` (a sentence) when it does not load
 -- @tparam[opt] table globals the option table of the program
+-- @tparam[opt] table guides { { title, path }, ... }
 -- @treturn table lines
-function M.commands(entries, globals)
+function M.commands(entries, globals, guides)
     local lines, size, noun = {}, 0, nil
     if globals then
         append(lines, { "keyferry backs up an HSM partition to another HSM.", "" })
@@ -152,6 +158,10 @@ function M.commands(entries, globals)
         if entry.own then
             lines[#lines + 1] = (" "):rep(size + 4) .. "(" .. origin(entry) .. ")"
         end
+    end
+    if guides and #guides > 0 then
+        append(lines, { "", "To read" })
+        append(lines, text.fields(guides), "  ")
     end
     return lines
 end

@@ -45,6 +45,15 @@ function M.stock_folder()
     return require("keyferry.root") .. "/scripts"
 end
 
+--- Where a user's own script of that name goes, nil when there is no such place.
+-- @string noun
+-- @string verb
+-- @treturn string|nil
+function M.own_path(noun, verb)
+    local folder = M.user_folder()
+    return folder and ("%s/%s/%s.lua"):format(folder, noun, verb)
+end
+
 local function folders()
     return { { path = M.user_folder(), own = true }, { path = M.stock_folder(), own = false } }
 end
