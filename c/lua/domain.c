@@ -32,10 +32,15 @@ struct kf_domain **kf_lua_new_domain_box(lua_State *L)
 The cloning domain of a text: scrypt (RFC 7914), then HKDF (RFC 5869). Takes a good part of
 a second, and 128 MB while it runs.
 @function domain
-@tparam secret text
+Two domains are equal (`==`) when their check values are.
+@tparam secret text whatever bytes, at least one; nothing is added and nothing normalised
 @treturn[1] domain
 @treturn[2] nil
 @treturn[2] err
+@usage
+local domain <close> = assert(keyferry.domain(keyferry.secret("river of stones")))
+print(#domain:check())                                               --> 32
+print(domain == keyferry.domain(keyferry.secret("river of stones"))) --> true
 */
 static int new_domain(lua_State *L)
 {
@@ -97,6 +102,10 @@ static int domain_tostring(lua_State *L)
     return 1;
 }
 
+/***
+Wipes its keys now. Endpoints made with it keep their own.
+@function domain:close
+*/
 static int domain_close(lua_State *L)
 {
     struct kf_domain **box = luaL_checkudata(L, 1, DOMAIN);

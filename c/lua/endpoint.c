@@ -74,6 +74,10 @@ int kf_lua_new_endpoint(lua_State *L)
     return 1;
 }
 
+/***
+Forgets what is staged and the keys of the domain. The session stays open.
+@function endpoint:close
+*/
 static int endpoint_close(lua_State *L)
 {
     struct box *box = luaL_checkudata(L, 1, ENDPOINT);

@@ -88,7 +88,31 @@ static void check_keys(lua_State *L)
     }
 }
 
-/* core.error{ code=, what=, hint=, call=, sys= } -> err */
+/***
+What a refusal is told by. tostring gives one line, `WHAT: CODE (NUMBER), in CALL`, or only
+WHAT when that says everything; `"text" .. err` works, too.
+@table err
+@tfield string code "CKR_PIN_INCORRECT" (PKCS#11), "KFR_NOT_FOUND" (ours)
+@tfield int rv the code's number; nil for a code that has none
+@tfield string[opt] call which call answered so: "C_Login", "rename"
+@tfield string what what failed, on which object, token or file
+@tfield string[opt] hint what to do
+@tfield int[opt] sys errno of a system call (KFR_SYSTEM)
+@usage
+local wrong, err = partition:login(keyferry.secret("not the password"))
+print(wrong, err.code, err.call)  --> nil	CKR_PIN_INCORRECT	C_Login
+*/
+
+/***
+An error of one's own, to be returned as a refusal (`nil, err`) or raised.
+@function error
+@tparam table fields `code` and `what`, and `hint`, `call`, `sys` when there are such; another
+  name raises. `rv` comes of itself for a code that has a number.
+@treturn err
+@usage
+local err = keyferry.error{ code = "KFR_REFUSED", what = "the day for it is Sunday" }
+print(err)                        --> the day for it is Sunday
+*/
 static int error_new(lua_State *L)
 {
     const struct kf_name *name;

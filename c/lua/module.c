@@ -90,6 +90,10 @@ static int open_module(lua_State *L)
     return 1;
 }
 
+/***
+Closes every session with it, and finalises and unloads it (C_Finalize, section 5.4).
+@function module:close
+*/
 static int module_close(lua_State *L)
 {
     struct box *box = luaL_checkudata(L, 1, MODULE);
@@ -179,6 +183,35 @@ static void set_text(lua_State *L, const char *name, const char *value)
     lua_setfield(L, -2, name);
 }
 
+/***
+A slot and the token in it (CK_SLOT_INFO and CK_TOKEN_INFO, section 3.2), as module:slots(),
+session:token() and partition.token have it.
+@table token
+@tfield int slot the slot's number; SoftHSM may give a token another one at the next start
+@tfield string description of the slot
+@tfield boolean present whether there is a token in it
+@tfield string label without the blanks at its end
+@tfield string serial
+@tfield string manufacturer
+@tfield string model
+@tfield boolean initialized
+@tfield boolean user_pin_initialized the Crypto Officer has a PIN
+@tfield boolean login_required
+@tfield boolean protected_path the PIN is typed at the token (a PED), never given by a program
+@tfield boolean write_protected
+@tfield boolean user_pin_count_low a wrong PIN came since the last right one
+@tfield boolean user_pin_final_try one more wrong PIN locks it
+@tfield boolean user_pin_locked
+@tfield boolean so_pin_count_low the same of the security officer's PIN
+@tfield boolean so_pin_final_try
+@tfield boolean so_pin_locked
+@tfield int min_pin bytes of the shortest PIN
+@tfield int max_pin bytes of the longest PIN
+@tfield int[opt] free_private bytes left for private objects; nil when the token does not say
+@tfield int[opt] total_private
+@tfield int[opt] free_public
+@tfield int[opt] total_public
+*/
 void kf_lua_push_token(lua_State *L, const struct kf_token *token)
 {
     lua_newtable(L);

@@ -150,6 +150,10 @@ static int sealed_tostring(lua_State *L)
     return 1;
 }
 
+/***
+Frees its bytes now. `#sealed` is how many there are.
+@function sealed:close
+*/
 static int sealed_close(lua_State *L)
 {
     kf_writer_clear(luaL_checkudata(L, 1, SEALED));

@@ -56,7 +56,20 @@ static int no_memory(lua_State *L)
     return luaL_error(L, "no memory for a secret");
 }
 
-/* core.secret(string) -> secret. A number is refused: 0123 would come as 123. */
+/***
+A secret of these bytes, in memory of its own that is kept out of swap and core dumps and
+is wiped when it goes. The string it was made of stays in Lua's memory until it is collected.
+`a .. b` is a secret, too (two people, each with half of a PIN), `a == b` takes the same time
+whatever they hold, and tostring gives "secret": neither the bytes nor their number come back.
+@function secret
+@string bytes at most 256 KiB; a number is refused, since 0123 would come as 123
+@treturn secret
+@usage
+local first, second = keyferry.secret("river"), keyferry.secret("stone")
+local pin <close> = first .. second
+print(pin)                                   --> secret
+print(pin == keyferry.secret("riverstone"))  --> true
+*/
 static int secret_new(lua_State *L)
 {
     struct kf_secret **box;
@@ -71,8 +84,13 @@ static int secret_new(lua_State *L)
     return *box ? 1 : no_memory(L);
 }
 
-/* core.secret_from_env(name) -> secret | nil. Wiped in the environment of the process
- * (/proc/PID/environ shows it) and unset; so it can be had once. Empty is nil. */
+/***
+The secret in an environment variable. Wiped in the environment of the process
+(/proc/PID/environ shows it) and unset; so it can be had once.
+@function secret_from_env
+@string name
+@treturn ?secret nil when it is not set, or empty
+*/
 static int secret_from_env(lua_State *L)
 {
     const char *name = kf_lua_check_text(L, 1);
@@ -100,7 +118,14 @@ static void cut_newline(struct kf_secret *secret)
     kf_secret_cut(secret, len);
 }
 
-/* core.secret_from_file(path) -> secret | nil, err. One trailing newline is cut. */
+/***
+The secret in a file of at most 4096 bytes. One trailing newline is cut.
+@function secret_from_file
+@string path
+@treturn[1] secret
+@treturn[2] nil
+@treturn[2] err KFR_ARGUMENT (empty), KFR_LIMIT, KFR_SYSTEM
+*/
 static int secret_from_file(lua_State *L)
 {
     const char *path = kf_lua_check_text(L, 1);
@@ -118,6 +143,11 @@ static int secret_from_file(lua_State *L)
 
 /* -- Methods --------------------------------------------------------------------- */
 
+/***
+Wipes it now; to use it afterwards raises. Happens by itself at the end of a `<close>`, and
+when it is collected.
+@function secret:close
+*/
 static int secret_close(lua_State *L)
 {
     struct kf_secret **box = luaL_checkudata(L, 1, KF_LUA_SECRET);

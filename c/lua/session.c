@@ -83,6 +83,12 @@ static void forget_own_domain(struct box *box)
     box->own = NULL;
 }
 
+/***
+Closes it (C_CloseSession): its endpoints cannot be used any more, its objects stay
+readable as they were found. Happens by itself at the end of a `<close>`, when it is
+collected, and when its HSM is closed. With the last session of a token the login ends.
+@function session:close
+*/
 static int session_close(lua_State *L)
 {
     struct box *box = luaL_checkudata(L, 1, SESSION);
@@ -122,6 +128,11 @@ static int session_tostring(lua_State *L)
     return 1;
 }
 
+/***
+Whether it can still be used; everything else raises when it cannot.
+@function session:is_open
+@treturn boolean
+*/
 static int session_is_open(lua_State *L)
 {
     struct box *box = luaL_checkudata(L, 1, SESSION);
