@@ -84,9 +84,18 @@ local function check_options(options)
     end
 end
 
+-- A hook may change the table that the policy gave; what was checked is what runs.
+local function as_checked(options)
+    local copy = {}
+    for name in pairs(fields) do
+        copy[name] = options[name]
+    end
+    return copy
+end
+
 local function new_run(options)
     return setmetatable({
-        options = options, source = options.source, target = options.target,
+        options = as_checked(options), source = options.source, target = options.target,
         given = options.domain, mode = options.target and options.mode or "create",
         queue = {}, batch = FIRST_BATCH, damaged = {}, doubts = {},
         report = { cloned = 0, exists = 0, failed = 0, skipped = 0, removed = 0,

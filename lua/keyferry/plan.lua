@@ -83,6 +83,7 @@ function Plan.new(options)
         error("a plan has no option 'plan'", 2)
     end
     backup.check(with(options, { plan = true }))
+    options = with(options, {}) -- what is looked at is what runs
     local plan = setmetatable({
         options = options, items = {}, mode = options.target and options.mode or "create",
     }, Plan)
@@ -115,6 +116,8 @@ end
 local function check_waiting(plan)
     if plan.report then
         error("this plan has been run; make another", 3)
+    elseif plan.running then
+        error("this plan is being run", 3)
     end
 end
 
@@ -195,6 +198,38 @@ local function by_handle(plan)
     end
 end
 
+-- What keyferry.backup is given for the run of a plan.
+local function run_options(plan, hooks)
+    local chosen, next_item = by_handle(plan)
+    local options = with(plan.options, hooks)
+    local tell = options.on_result
+    return with(options, {
+        domain = plan.domain or options.domain,
+        select = function(object) return chosen[object.handle] or false end,
+        on_result = function(result)
+            local item = next_item(result.handle)
+            if item then
+                item.before, item.done = nil, true
+                fill(plan, item, result, result.status)
+            end
+            if tell then
+                tell(result)
+            end
+        end,
+    })
+end
+
+-- Wrong use of plan:run{...} raises, and leaves the plan to be run.
+local function check_hooks(hooks)
+    for name, hook in pairs(hooks) do
+        if not run_hooks[name] then
+            error(("plan:run has no option '%s'"):format(tostring(name)), 3)
+        elseif name ~= "verify" and type(hook) ~= "function" then
+            error(("plan:run: %s must be a function"):format(name), 3)
+        end
+    end
+end
+
 --- Runs what the plan says now. Afterwards its items say what happened: status "cloned",
 -- "exists", "skipped" or "failed", and why. What has come to the source since it was made is
 -- left alone.
@@ -204,40 +239,26 @@ end
 -- @treturn[2] err the plan does not hold any more
 function Plan:run(hooks)
     check_waiting(self)
-    for name in pairs(hooks or {}) do
-        if not run_hooks[name] then
-            error(("plan:run has no option '%s'"):format(tostring(name)), 2)
-        end
-    end
+    check_hooks(hooks or {})
     local ok, err = check_ends(self)
     if not ok then
         return nil, err
     end
-    local chosen, next_item = by_handle(self)
-    local options = with(self.options, hooks or {})
-    local tell = options.on_result
-    local report = backup.run(with(options, {
-        domain = self.domain or options.domain,
-        select = function(object) return chosen[object.handle] or false end,
-        on_result = function(result)
-            local item = next_item(result.handle)
-            if item then
-                item.before, item.done = nil, true
-                fill(self, item, result, result.status)
-            end
-            if tell then
-                tell(result)
-            end
-        end,
-    }))
-    self.report = report
+    local report
+    self.running = true
+    ok, report = pcall(backup.run, run_options(self, hooks or {}))
+    self.running, self.report = nil, ok and report or { status = "failed", reason = report }
     for _, item in ipairs(self.items) do
         if not item.done then
             item.status, item.why, item.before = "skipped", "the run had ended before", nil
         end
         item.done = nil
     end
-    return count(self) and report
+    count(self)
+    if not ok then
+        error(report, 0) -- a hook's; the items say what was done before
+    end
+    return report
 end
 
 return Plan
