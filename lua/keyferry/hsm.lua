@@ -16,9 +16,25 @@ local function fail(code, what, hint)
     return nil, core.error{ code = code, what = what, hint = hint }
 end
 
+--- An HSM's fields.
+-- @table hsm
+-- @tfield string name how it is called: `keyferry.hsm "backup"`
+-- @tfield string[opt] serial; nil when nobody gave it one (the system's SoftHSM)
+-- @tfield string kind "soft" (a folder with a SoftHSM store) or "module" (of the configuration)
+-- @tfield string module_path the PKCS#11 library
+-- @tfield string[opt] path the folder of a soft HSM
+-- @tfield string[opt] conf the softhsm2.conf, when it is a SoftHSM
+-- @tfield table[opt] env what the library finds in its environment: names to strings, or false
+-- @tfield string[opt] init_args pReserved of C_Initialize
+-- @tfield boolean[opt] private_copy each such HSM has its own copy of the library in memory
+-- @tfield string[opt] engine how it is worked, when the configuration says
+-- @tfield string[opt] authentication "password" or "ped", when the configuration says
+-- @tfield function[opt] ask what keyferry.configure was given
+-- @tfield module[opt] loaded the module, as long as it is loaded
+
 --- Made by the library from the configuration and the home.
--- @tparam table fields name, serial, kind ("soft" or "module"), module_path, env,
---   init_args, private_copy, engine, authentication, path and conf (of a soft HSM)
+-- @local
+-- @tparam table fields see the table above
 -- @treturn hsm
 function Hsm.new(fields)
     return setmetatable(fields, Hsm)
@@ -77,7 +93,7 @@ function Hsm:close()
 end
 
 --- What the module says of itself.
--- @treturn[1] table
+-- @treturn[1] table as module:info() gives it
 -- @treturn[2] nil
 -- @treturn[2] err
 function Hsm:info()
@@ -90,7 +106,7 @@ end
 
 --- The mechanisms of a slot (the first one when none is given).
 -- @int[opt] slot
--- @treturn[1] table
+-- @treturn[1] table as module:mechanisms() gives it
 -- @treturn[2] nil
 -- @treturn[2] err
 function Hsm:mechanisms(slot)
@@ -125,6 +141,10 @@ end
 -- @treturn[1] table array of partitions
 -- @treturn[2] nil
 -- @treturn[2] err
+-- @usage
+-- for _, one in ipairs(assert(hsm:partitions())) do
+--     print(one.label, one.token.user_pin_locked)  --> payments	false
+-- end
 function Hsm:partitions()
     local module, err = self:module()
     if not module then
@@ -159,7 +179,7 @@ end
 
 --- All partitions that a label or a PKCS#11 URI names.
 -- @string name
--- @treturn[1] table
+-- @treturn[1] table array of partitions, which may be empty
 -- @treturn[2] nil
 -- @treturn[2] err
 function Hsm:find_partitions(name)
@@ -184,6 +204,7 @@ function Hsm:find_partitions(name)
 end
 
 --- The only one of some partitions, or the refusal that names the candidates.
+-- @local
 -- @tparam table found
 -- @string name what was asked for
 -- @string where for the sentence
@@ -319,11 +340,22 @@ local function lock_label(hsm, label)
 end
 
 --- Makes a partition: a new token, its Crypto Officer and its cloning domain. All or none.
--- @tparam table options label, so_password, password (secrets; nil with a protected
---   path), domain
+-- @tparam table options
+--
+--   * `label`: 1 to 32 bytes of UTF-8 (CK_TOKEN_INFO, PKCS#11 v2.40 section 3.2)
+--   * `so_password`, `password`: secrets for the security officer and the Crypto Officer; nil
+--     with a protected authentication path
+--   * `domain`: its cloning domain; without one it has none of its own, and no way to get one
+--     but session:install_domain
 -- @treturn[1] partition
 -- @treturn[2] nil
--- @treturn[2] err
+-- @treturn[2] err KFR_EXISTS, KFR_ARGUMENT, CKR_TOKEN_WRITE_PROTECTED (no slot is free), ...
+-- @usage
+-- local new = assert(hsm:create_partition{
+--     label = "archive", domain = domain, password = keyferry.secret("a user's PIN"),
+--     so_password = keyferry.secret("an officer's PIN"),
+-- })
+-- print(new.label, hsm:partition("archive"):is_same(new))  --> archive	true
 function Hsm:create_partition(options)
     local module, err = self:module()
     if not module then
@@ -368,8 +400,9 @@ function Hsm:create_partition(options)
     return partition
 end
 
--- The partition that was made in that slot. Its token may have moved to another slot (SoftHSM)
+--- The partition that was made in that slot. Its token may have moved to another slot (SoftHSM)
 -- and then is the one with that label that was not there before.
+-- @local
 function Hsm:new_partition(before, slot, label)
     local list, err = self:partitions()
     if not list then

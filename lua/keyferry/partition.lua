@@ -7,7 +7,17 @@ local core = require "keyferry.core"
 local Partition = {}
 Partition.__index = Partition
 
+--- A partition's fields.
+-- @table partition
+-- @tfield hsm hsm the HSM it is in
+-- @tfield string label
+-- @tfield string serial the token's serial number
+-- @tfield int slot the number of its slot
+-- @tfield token token the token as it was when the partition was listed; hsm:refresh reads it again
+-- @tfield string uri its PKCS#11 URI (RFC 7512), which keyferry.partition takes
+
 --- Made by an HSM; see hsm:partitions().
+-- @local
 -- @tparam table hsm
 -- @tparam table token as module:slots() gives it
 -- @treturn partition with fields hsm, label, serial, slot, token, uri
@@ -28,7 +38,7 @@ function Partition:__tostring()
 end
 
 --- Whether a parsed PKCS#11 URI names this partition (RFC 7512: what it leaves out matches).
--- @tparam table uri as core.uri_parse gives it
+-- @tparam table uri any of token, serial, model, manufacturer, slot_id
 -- @treturn boolean
 function Partition:matches(uri)
     local mine = {
@@ -58,7 +68,10 @@ end
 -- @tparam[opt] table options `writable`: a read/write session
 -- @treturn[1] session
 -- @treturn[2] nil
--- @treturn[2] err
+-- @treturn[2] err CKR_PIN_INCORRECT, CKR_PIN_LOCKED, ...
+-- @usage
+-- local there <close> = assert(partition:login(password))
+-- print(there:user(), there:is_writable())  --> user	false
 function Partition:login(password, options)
     local session, err = self:open(options)
     if not session then
@@ -102,6 +115,8 @@ end
 --- The PKCS#11 URI of an object in this partition.
 -- @tparam object object
 -- @treturn string
+-- @usage
+-- print(partition:object_uri(key):match("object=[%w-]+"))  --> object=kek
 function Partition:object_uri(object)
     local id = object.id
     return core.uri_format{
