@@ -30,9 +30,8 @@ struct kf_domain **kf_lua_new_domain_box(lua_State *L)
 
 /***
 The cloning domain of a text: scrypt (RFC 7914), then HKDF (RFC 5869). Takes a good part of
-a second, and 128 MB while it runs.
+a second, and 128 MB while it runs. Two domains are equal (`==`) when their check values are.
 @function domain
-Two domains are equal (`==`) when their check values are.
 @tparam secret text whatever bytes, at least one; nothing is added and nothing normalised
 @treturn[1] domain
 @treturn[2] nil

@@ -94,10 +94,10 @@ WHAT when that says everything; `"text" .. err` works, too.
 @table err
 @tfield string code "CKR_PIN_INCORRECT" (PKCS#11), "KFR_NOT_FOUND" (ours)
 @tfield int rv the code's number; nil for a code that has none
-@tfield string[opt] call which call answered so: "C_Login", "rename"
+@tfield[opt] string call which call answered so: "C_Login", "rename"
 @tfield string what what failed, on which object, token or file
-@tfield string[opt] hint what to do
-@tfield int[opt] sys errno of a system call (KFR_SYSTEM)
+@tfield[opt] string hint what to do
+@tfield[opt] int sys errno of a system call (KFR_SYSTEM)
 @usage
 local wrong, err = partition:login(keyferry.secret("not the password"))
 print(wrong, err.code, err.call)  --> nil	CKR_PIN_INCORRECT	C_Login

@@ -207,10 +207,10 @@ session:token() and partition.token have it.
 @tfield boolean so_pin_locked
 @tfield int min_pin bytes of the shortest PIN
 @tfield int max_pin bytes of the longest PIN
-@tfield int[opt] free_private bytes left for private objects; nil when the token does not say
-@tfield int[opt] total_private
-@tfield int[opt] free_public
-@tfield int[opt] total_public
+@tfield[opt] int free_private bytes left for private objects; nil when the token does not say
+@tfield[opt] int total_private
+@tfield[opt] int free_public
+@tfield[opt] int total_public
 */
 void kf_lua_push_token(lua_State *L, const struct kf_token *token)
 {

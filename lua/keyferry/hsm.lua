@@ -19,18 +19,18 @@ end
 --- An HSM's fields.
 -- @table hsm
 -- @tfield string name how it is called: `keyferry.hsm "backup"`
--- @tfield string[opt] serial; nil when nobody gave it one (the system's SoftHSM)
+-- @tfield[opt] string serial; nil when nobody gave it one (the system's SoftHSM)
 -- @tfield string kind "soft" (a folder with a SoftHSM store) or "module" (of the configuration)
 -- @tfield string module_path the PKCS#11 library
--- @tfield string[opt] path the folder of a soft HSM
--- @tfield string[opt] conf the softhsm2.conf, when it is a SoftHSM
--- @tfield table[opt] env what the library finds in its environment: names to strings, or false
--- @tfield string[opt] init_args pReserved of C_Initialize
--- @tfield boolean[opt] private_copy each such HSM has its own copy of the library in memory
--- @tfield string[opt] engine how it is worked, when the configuration says
--- @tfield string[opt] authentication "password" or "ped", when the configuration says
--- @tfield function[opt] ask what keyferry.configure was given
--- @tfield module[opt] loaded the module, as long as it is loaded
+-- @tfield[opt] string path the folder of a soft HSM
+-- @tfield[opt] string conf the softhsm2.conf, when it is a SoftHSM
+-- @tfield[opt] table env what the library finds in its environment: names to strings, or false
+-- @tfield[opt] string init_args pReserved of C_Initialize
+-- @tfield[opt] boolean private_copy each such HSM has its own copy of the library in memory
+-- @tfield[opt] string engine how it is worked, when the configuration says
+-- @tfield[opt] string authentication "password" or "ped", when the configuration says
+-- @tfield[opt] function ask what keyferry.configure was given
+-- @tfield[opt] module loaded the module, as long as it is loaded
 
 --- Made by the library from the configuration and the home.
 -- @local

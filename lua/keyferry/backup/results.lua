@@ -17,37 +17,37 @@ end
 -- @tfield object object the source's; a table without label and class for what the source's
 --   store holds and nobody can read
 -- @tfield int handle the object's handle; 0 for what nobody can read
--- @tfield int[opt] target_handle of the clone, or of what was there
--- @tfield err[opt] err why it failed
--- @tfield string[opt] lost attributes that the clone could not keep ("" when none)
--- @tfield string[opt] differs rights in which what was on the target already is another than its
+-- @tfield[opt] int target_handle of the clone, or of what was there
+-- @tfield[opt] err err why it failed
+-- @tfield[opt] string lost attributes that the clone could not keep ("" when none)
+-- @tfield[opt] string differs rights in which what was on the target already is another than its
 --   original: "CKA_EXTRACTABLE, CKA_SIGN"
--- @tfield boolean[opt] verified with `verify`: whether the clone was seen to work like its original
--- @tfield string[opt] unproved why it could not be seen
--- @tfield int[opt] attempts how often it was sealed and staged
--- @tfield boolean[opt] undone nothing was wrong with it, but it could not stay without another
--- @tfield boolean[opt] settled it has been told from its like
+-- @tfield[opt] boolean verified with `verify`: whether the clone was seen to work like its original
+-- @tfield[opt] string unproved why it could not be seen
+-- @tfield[opt] int attempts how often it was sealed and staged
+-- @tfield[opt] boolean undone nothing was wrong with it, but it could not stay without another
+-- @tfield[opt] boolean settled it has been told from its like
 
 --- What a run came to.
 -- @table report
 -- @tfield string status "success"; "partial": some objects are there and others failed, or the run
 --   was stopped; "failed"
--- @tfield err[opt] reason the last error, when it is no success
+-- @tfield[opt] err reason the last error, when it is no success
 -- @tfield int selected objects that the policy chose
 -- @tfield int cloned
 -- @tfield int exists were there already
 -- @tfield int failed
 -- @tfield int skipped were not selected
 -- @tfield int removed old objects that "replace" took away
--- @tfield int[opt] left old objects that it could not take away
+-- @tfield[opt] int left old objects that it could not take away
 -- @tfield int lossy clones that could not keep an attribute
 -- @tfield int unproved with `verify`: clones of which nothing could be seen
 -- @tfield boolean created `create` made the target, and it stays
--- @tfield boolean[opt] target_without_domain the target has no cloning domain of its own
--- @tfield err[opt] target_damaged what the target's store holds and nobody can read
--- @tfield int[opt] planned in a plan: what would be cloned
--- @tfield int[opt] to_remove in a plan: what "replace" would remove
--- @tfield boolean[opt] partial it went object by object to its end, or to where it was stopped
+-- @tfield[opt] boolean target_without_domain the target has no cloning domain of its own
+-- @tfield[opt] err target_damaged what the target's store holds and nobody can read
+-- @tfield[opt] int planned in a plan: what would be cloned
+-- @tfield[opt] int to_remove in a plan: what "replace" would remove
+-- @tfield[opt] boolean partial it went object by object to its end, or to where it was stopped
 
 --- The result of one object.
 function M.result_of(object, status, more)

@@ -11,6 +11,17 @@ local M = {}
 local Context = {}
 Context.__index = Context
 
+--- What there is besides the methods.
+-- @table ctx
+-- @tfield string name the command's: "partition backup"
+-- @tfield table options its option values by name; true for a flag, a secret for a secret
+-- @tfield table script the table that the script returned
+-- @tfield boolean json whether --json was given: events and no lines
+-- @field null what is null in an event's JSON (a nil is left out)
+-- @field output where lines go, and `call`, which runs a command: behind the methods
+-- @field call
+-- @tfield[opt] int finished the exit status, once ctx:finish has told it
+
 --- A context.
 -- @tparam table script the script's table
 -- @tparam table options its option values by name
@@ -24,26 +35,35 @@ function M.new(script, options, out, call)
 end
 
 --- A line on standard output; nothing under --json or --quiet.
+-- @string fmt as for string.format
+-- @param ... its values
 function Context:print(fmt, ...)
     self.output:print(fmt, ...)
 end
 
 --- A line that is the answer itself: also under --quiet.
+-- @string fmt
+-- @param ...
 function Context:result(fmt, ...)
     self.output:result(fmt, ...)
 end
 
 --- "warning: ..." on standard error.
+-- @string fmt
+-- @param ...
 function Context:warn(fmt, ...)
     self.output:warn(fmt, ...)
 end
 
 --- A line on standard error, not under --quiet.
+-- @string fmt
+-- @param ...
 function Context:note(fmt, ...)
     self.output:note(fmt, ...)
 end
 
---- One JSON line under --json; `command` is added.
+--- One JSON line under --json; `command` is added. Nothing otherwise.
+-- @tparam table fields
 function Context:event(fields)
     local event = { command = self.name }
     for name, value in pairs(fields) do
@@ -52,7 +72,9 @@ function Context:event(fields)
     self.output:event(event)
 end
 
---- Aligned columns as lines, the title first; see Context:columns.
+--- Aligned columns as lines, the title first; see ctx:columns.
+-- @tparam table head column titles
+-- @tparam table rows arrays of cells
 -- @treturn table
 function Context.aligned(_, head, rows)
     return text.columns(head, rows)
@@ -75,7 +97,9 @@ function Context:fields(rows)
     end
 end
 
---- "N of M" at a terminal.
+--- The progress line at a terminal (count, rate, time left); nothing elsewhere.
+-- @int done
+-- @int total
 function Context:progress(done, total)
     self.output:progress(done, total)
 end
@@ -96,7 +120,7 @@ end
 
 --- A secret: from the option, the environment (NAME, or the file that NAME_FILE names), else
 -- asked for at the terminal, echoed as asterisks.
--- @param what the name of an option of the kind secret, whose `prompt`, `again` and `env`
+-- @tparam string|table what the name of an option of the kind secret, whose `prompt`, `again` and `env`
 --   (KEYFERRY_<NAME>) are used; or a table with `option`, `env`, `prompt`, `again`, `new`,
 --   `quiet`
 -- @tparam[opt] table how with a name: `new` true: a new secret, asked for twice; `quiet` true:
@@ -114,10 +138,10 @@ function Context:secret(what, how)
     return ask.secret(what, self.options, self.output)
 end
 
---- Logs in to a partition as its Crypto Officer, with a secret as Context:secret has it; one
+--- Logs in to a partition as its Crypto Officer, with a secret as ctx:secret has it; one
 -- with a protected authentication path takes it there.
 -- @tparam partition partition
--- @tparam[opt] table how `secret`: what Context:secret takes ("password" when left out);
+-- @tparam[opt] table how `secret`: what ctx:secret takes ("password" when left out);
 --   `writable` true: a session that can write
 -- @treturn[1] session
 -- @treturn[2] nil
@@ -149,6 +173,8 @@ end
 -- @tparam table result as keyferry.backup's on_result gets it
 -- @tparam partition partition the source
 function Context:tell(result, partition)
+    self.told = self.told or {} -- for the end, should the script fail
+    self.told[result.status] = (self.told[result.status] or 0) + 1
     results.tell(self, result, partition)
 end
 
@@ -161,7 +187,11 @@ function Context:conclude(report, target)
     return results.conclude(self, report, target or "the target")
 end
 
---- Asks for "proceed" or "quit"; -force answers.
+--- Asks for "proceed" or "quit"; the option -force answers.
+-- @tparam table lines what is said before
+-- @treturn[1] true
+-- @treturn[2] nil
+-- @treturn[2] err KFR_REFUSED: "quit", or there is no terminal
 function Context:confirm(lines)
     return ask.confirm(lines, self.options, self.output)
 end
@@ -177,7 +207,7 @@ end
 
 --- Waits; Ctrl-C ends it.
 -- @tparam number seconds
--- @treturn[1] boolean true
+-- @treturn[1] true
 -- @treturn[2] nil
 -- @treturn[2] err KFR_INTERRUPTED
 function Context.pause(_, seconds)
@@ -191,11 +221,15 @@ function Context.pause(_, seconds)
 end
 
 --- A text as one word of a POSIX shell.
+-- @string value
+-- @treturn string
 function Context.shell_word(_, value)
     return text.shell_word(value)
 end
 
 --- Bytes, such as an object's id, as hex digits.
+-- @string bytes
+-- @treturn string
 function Context.hex(_, bytes)
     return text.hex(bytes)
 end
@@ -223,7 +257,10 @@ end
 --- The end of a command that looked at several HSMs, some of which could not be read.
 -- @tparam integer unreadable how many
 -- @tparam integer total of how many
--- @param last the error of the last of them
+-- @tparam err last the error of the last of them
+-- @treturn[1] integer the exit status
+-- @treturn[2] nil
+-- @treturn[2] err when none could be read
 function Context:finish_looking(unreadable, total, last)
     if unreadable == 0 then
         return 0
