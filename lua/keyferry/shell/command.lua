@@ -21,26 +21,33 @@ local function names_of(globals)
     return names
 end
 
+-- How a command ends that did not come to its end. What it told of a backup is counted, and
+-- told once.
+local function fail(ctx, err)
+    local counts = not ctx.finished and ctx.told or nil
+    if counts and counts.cloned then
+        ctx.output:note("What was cloned is on the target. More may be there than was told here:"
+            .. " -add finds what is.")
+    end
+    return ctx:finish({ reason = failure.of(err), counts = counts })
+end
+
 -- What run threw or returned, as the end of the command.
 local function conclude(shell, ctx, ok, code, err)
     if not ok then
-        err = code -- what was thrown
-        if shell.debug and type(err) == "string" then
-            shell.out:err(text.clean(err, "\n\t"))
+        if shell.debug and type(code) == "string" then
+            shell.out:err(text.clean(code, "\n\t"))
         end
-        if not status.code(err) then
-            err = core.error({ code = "KFR_SCRIPT", what = failure.one_line(err) })
-        end
-        return ctx:finish({ reason = err })
+        return fail(ctx, code) -- what was thrown
     end
     if code == nil and err ~= nil then
-        return ctx:finish({ reason = err })
+        return fail(ctx, err)
     end
     if ctx.finished then
         return ctx.finished -- what was printed and what is returned are one number
     end
     if math.type(code) ~= "integer" or code < 0 or code > 255 then
-        return ctx:finish({ status = status.SCRIPT, reason = "the script returned no status" })
+        return fail(ctx, "the script returned no status")
     end
     return ctx:finish({ status = code })
 end
@@ -87,13 +94,13 @@ local function parse_command(shell, found, words, first, values)
     if err then
         return nil, err
     end
-    if found.rules then
-        problem = found.rules(parsed.values)
-        if problem then
-            return nil, failure.usage(problem, "see -help")
-        end
+    problem = found.rules and found.rules(parsed.values)
+    if not problem then
+        return parsed
+    elseif type(problem) ~= "string" then
+        error(("rules gives a sentence or nil, not a %s"):format(type(problem)), 0)
     end
-    return parsed
+    return nil, failure.usage(problem, "see -help")
 end
 
 local function help_page(found, how)
@@ -131,11 +138,11 @@ end
 
 -- Runs a loaded script with the words from first on.
 local function execute(shell, found, words, first, how)
-    local ctx, parsed, err, ok, code
+    local ctx, parsed, err, ok, code, outer
     ok, parsed, err = xpcall(parse_command, failure.handler(shell.debug), shell, found, words,
         first, how.values)
     if not ok then
-        parsed, err = nil, core.error({ code = "KFR_SCRIPT", what = failure.one_line(parsed) })
+        parsed, err = nil, failure.of(parsed)
     end
     if not parsed then
         return failure.command(shell, found.name, err)
@@ -149,13 +156,39 @@ local function execute(shell, found, words, first, how)
     ctx = context.new(found, parsed.values, shell.out, function(...)
         return M.call(shell, ...)
     end)
+    outer, shell.running = shell.running, ctx
     ok, code, err = core.interruptible(found.run, failure.handler(shell.debug), ctx)
-    return conclude(shell, ctx, ok, code, err)
+    shell.running = outer
+    ok, code = pcall(conclude, shell, ctx, ok, code, err)
+    if not ok then -- the script has broken its ctx
+        return failure.command(shell, found.name, failure.of(code))
+    end
+    return code
+end
+
+--- os.exit of a script: the end of the command that runs, of the output and of the program.
+-- @param shell the program
+-- @param code as os.exit takes it
+function M.leave(shell, code)
+    local ctx = shell.running
+    if code == nil or code == true then
+        code = status.SUCCESS
+    elseif code == false then
+        code = status.PARTIAL
+    elseif math.type(code) ~= "integer" or code < 0 or code > 255 then
+        error("os.exit takes a status, 0 to 255", 3)
+    end
+    shell.running = nil
+    if ctx and not ctx.finished then
+        pcall(ctx.finish, ctx, { status = code, counts = ctx.told })
+    end
+    os.exit(shell.out:close(code), true) -- closes sessions: without true no finalizer runs
 end
 
 local function load_entry(shell, entry)
     return script.load(entry.path, {
         name = entry.noun .. " " .. entry.verb, stock = not entry.own, print = shell.print,
+        leave = shell.leave,
     })
 end
 
@@ -320,7 +353,7 @@ function M.file(shell, words, first)
         return failure.plain(shell, failure.usage("run needs a file",
             "write: keyferry run FILE.lua"))
     end
-    found, err = script.load(path, { print = shell.print })
+    found, err = script.load(path, { print = shell.print, leave = shell.leave })
     if not found then
         return failure.command(shell, "run " .. path, err)
     end

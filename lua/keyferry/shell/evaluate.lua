@@ -12,7 +12,7 @@ local M = {}
 
 --- Globals that are free to be made, with keyferry there.
 function M.environment(shell)
-    local env = script.environment(shell.print, true)
+    local env = script.environment(shell.print, true, shell.leave)
     env.keyferry = require("keyferry")
     return env
 end

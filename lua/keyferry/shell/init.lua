@@ -58,6 +58,9 @@ local function new_shell(values)
     shell.print = function(line)
         shell.out:print(line)
     end
+    shell.leave = function(code)
+        command.leave(shell, code)
+    end
     -- Late: help and usage errors read no configuration. Once: what is open at the prompt
     -- stays so. Gives an error or nil.
     shell.configure = function()

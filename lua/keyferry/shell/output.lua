@@ -103,11 +103,12 @@ end
 M.encode = encode
 M.null = cjson.null
 
+-- Called by an Output's method, which a ctx's calls: a script's mistake is told at its line.
 local function format(fmt, ...)
-    local n, args
+    local n, args, ok, line
     n = select("#", ...)
     if n == 0 then
-        return text.clean(fmt, "\n\t")
+        return text.clean(tostring(fmt), "\n\t")
     end
     args = { ... }
     for i = 1, n do
@@ -117,7 +118,11 @@ local function format(fmt, ...)
             args[i] = text.clean(tostring(args[i]))
         end
     end
-    return fmt:format(table.unpack(args, 1, n))
+    ok, line = pcall(string.format, fmt, table.unpack(args, 1, n))
+    if not ok then
+        error(line, 4)
+    end
+    return line
 end
 
 --- An output.

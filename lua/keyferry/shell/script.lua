@@ -6,6 +6,7 @@
 -- break the interpreter, Lua manual 6.1 load).
 local core = require("keyferry.core")
 
+local failure = require("keyferry.shell.failure")
 local options = require("keyferry.shell.options")
 
 local M = {}
@@ -14,7 +15,7 @@ local MAX_BYTES = 1024 * 1024
 local CATEGORIES = { reads = true, writes = true, destroys = true }
 local NOT_A_NOUN = { examples = true }
 local LIBRARIES = {
-    "coroutine", "debug", "io", "math", "package", "string", "table", "utf8",
+    "io", "math", "string", "table", "utf8",
 }
 local BASIC = {
     "_VERSION", "assert", "collectgarbage", "error", "getmetatable", "ipairs",
@@ -133,6 +134,26 @@ local function exit(code)
     os.exit(code, true) -- closes sessions: a plain os.exit runs no finalizer
 end
 
+-- What the program itself calls cannot be taken from it; a script may add to it, since
+-- ("x"):trim() finds only what is in the one table string.
+local function shared(library, name)
+    return setmetatable({}, {
+        __index = library,
+        __pairs = function() return pairs(library) end,
+        __newindex = function(_, key, value)
+            if library[key] ~= nil then
+                error(("assignment to %s.%s, which is Lua's"):format(name, tostring(key)), 2)
+            end
+            library[key] = value
+        end,
+    })
+end
+
+-- A hook of a script's own would take the place of the one by which Ctrl-C stops it.
+local function no_hook()
+    error("a script sets no hook: Ctrl-C needs it", 2)
+end
+
 -- Text only, and with the script's own globals unless it says otherwise.
 local function guarded_load(env)
     return function(chunk, name, _, globals)
@@ -155,17 +176,30 @@ local function stoppable_coroutines()
     return copy
 end
 
-local function add_globals(env, print_line)
+local function share_libraries(env)
+    for _, name in ipairs(LIBRARIES) do
+        env[name] = shared(_G[name], name)
+    end
+    env.debug = setmetatable({ sethook = no_hook }, { __index = debug })
+    env.getmetatable = function(value)
+        if type(value) == "string" then
+            return { __index = env.string }
+        end
+        return getmetatable(value)
+    end
+end
+
+local function add_globals(env, print_line, leave)
     for _, name in ipairs(BASIC) do
         env[name] = _G[name]
     end
     for _, name in ipairs(LIBRARIES) do
         env[name] = _G[name]
     end
-    env._G = env
+    env._G, env.debug, env.package = env, debug, package
     env.coroutine = stoppable_coroutines()
     env.load = guarded_load(env)
-    env.os = setmetatable({ exit = exit }, { __index = os })
+    env.os = setmetatable({ exit = leave }, { __index = os })
     env.require = guarded_require
     env.print = function(...)
         local parts = table.pack(...)
@@ -178,13 +212,15 @@ end
 
 --- The globals of a script: the standard library and print, nothing of other scripts.
 -- @tparam function print_line takes a line that the script prints
--- @tparam[opt] boolean free true: new globals may be made (the prompt)
-function M.environment(print_line, free)
+-- @tparam[opt] boolean free true: new globals may be made, Lua's own changed (the prompt)
+-- @tparam[opt] function leave what os.exit is
+function M.environment(print_line, free, leave)
     local env = {}
-    add_globals(env, print_line)
+    add_globals(env, print_line, leave or exit)
     if free then
         return env
     end
+    share_libraries(env)
     return setmetatable(env, {
         __newindex = function(_, name)
             error(("assignment to the global %q (write local)"):format(tostring(name)), 2)
@@ -310,23 +346,25 @@ end
 
 --- Loads a script and checks it.
 -- @string path
--- @tparam table how `print` (takes a line), `name` it must have, `stock`
+-- @tparam table how `print` (takes a line), `name` it must have, `stock`, `leave` (os.exit)
 -- @treturn[1] table
 -- @treturn[2] nil
 -- @treturn[2] err
 function M.load(path, how)
-    local env, chunk, ok, value, problem, err
-    env = M.environment(how.print)
+    local env, chunk, ok, value, good, problem, err
+    env = M.environment(how.print, false, how.leave)
     chunk, err = M.chunk(path, env, how.stock)
     if not chunk then
         return nil, err
     end
     ok, value = pcall(chunk)
     if not ok then
-        return nil, type(value) == "string" and refusal("KFR_SCRIPT", value) or value
+        return nil, failure.of(value)
     end
-    ok, problem = M.check(value, how.name)
+    ok, good, problem = pcall(M.check, value, how.name)
     if not ok then
+        return nil, failure.of(good)
+    elseif not good then
         return nil, broken(path, problem)
     end
     return value
