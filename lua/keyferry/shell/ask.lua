@@ -13,6 +13,13 @@ M.PROCEED = "Type 'proceed' to continue, or 'quit' to quit now."
 -- Where core.terminal fails when there is no terminal, or none any more.
 local NO_TERMINAL = { open = true, read = true, tcgetattr = true, tcsetattr = true }
 
+-- Where answers come from; keyferry.testing puts a test's own here for a while.
+M.sources = {
+    secret = function(question) return core.terminal.ask_secret(question) end,
+    line = function(question) return core.terminal.ask(question) end,
+    path = os.getenv,
+}
+
 local function layout(question)
     return " \n  " .. text.clean(question, "\n") .. "\n  > "
 end
@@ -50,13 +57,15 @@ local function take(name)
     return taken[name] and copy(taken[name])
 end
 
+M.sources.variable = take
+
 local function from_environment(name)
     local secret, path, err
-    secret = take(name)
+    secret = M.sources.variable(name)
     if secret then
         return secret
     end
-    path = os.getenv(name .. "_FILE")
+    path = M.sources.path(name .. "_FILE")
     if not path or path == "" then
         return nil
     end
@@ -82,7 +91,7 @@ local function terminal(ask, question, refusal)
 end
 
 local function ask_once(what, question)
-    return terminal(core.terminal.ask_secret, question, function()
+    return terminal(M.sources.secret, question, function()
         return no_secret(what)
     end)
 end
@@ -125,7 +134,7 @@ function M.secret(what, options, out)
     local secret, err
     if what.option and options[what.option] then
         -- Wiped in the environment, too.
-        local _ <close> = what.env and take(what.env)
+        local _ <close> = what.env and M.sources.variable(what.env)
         return options[what.option]
     end
     if what.env then
@@ -176,7 +185,7 @@ function M.line(question, out)
         error("ask takes a question, a string", 3)
     end
     out:settle(true)
-    local answer, err = terminal(core.terminal.ask, question, function()
+    local answer, err = terminal(M.sources.line, question, function()
         return refused(("no terminal to ask on: %s"):format(text.clean(question)),
             "run it at a terminal, or give the answer as an option, if it has one")
     end)
@@ -207,7 +216,7 @@ function M.confirm(lines, options, out)
     question = table.concat(lines, "\n  ") .. "\n  " .. M.PROCEED
     out:settle(true)
     for _ = 1, M.TRIES do
-        local answer, err = terminal(core.terminal.ask, question, no_terminal)
+        local answer, err = terminal(M.sources.line, question, no_terminal)
         if not answer then
             return nil, err
         end

@@ -345,6 +345,29 @@ function M.call(shell, name, given)
     return execute(shell, found, words, 1, { entry = entry, values = values })
 end
 
+--- A script by itself, with its options by name; keyferry.testing runs policies so.
+-- @param shell the program
+-- @param what the path of its file, or its table
+-- @tparam table given its options
+-- @treturn integer the exit status
+function M.policy(shell, what, given)
+    local words, values, ok, err
+    local found, name = what, "policy"
+    if type(what) == "string" then
+        found, err = script.load(what, { print = shell.print, leave = shell.leave })
+        name = "run " .. what
+    else
+        ok, err = script.check(what)
+        found = ok and what
+        err = not ok and core.error({ code = "KFR_SCRIPT", what = err })
+    end
+    if not found then
+        return failure.command(shell, name, err)
+    end
+    words, values = words_of(given, found.options)
+    return execute(shell, found, words, 1, { program = "keyferry " .. name, values = values })
+end
+
 --- `run`, and the words after it: a file and its options.
 function M.file(shell, words, first)
     local path = words[first]
