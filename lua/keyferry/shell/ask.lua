@@ -17,7 +17,7 @@ local NO_TERMINAL = { open = true, read = true, tcgetattr = true, tcsetattr = tr
 M.sources = {
     secret = function(question) return core.terminal.ask_secret(question) end,
     line = function(question) return core.terminal.ask(question) end,
-    path = os.getenv,
+    path = function(name) return os.getenv(name) end,
 }
 
 local function layout(question)
@@ -181,11 +181,9 @@ end
 -- @treturn[2] nil
 -- @treturn[2] err KFR_REFUSED when there is no terminal to ask on
 function M.line(question, out)
-    if type(question) ~= "string" then
-        error("ask takes a question, a string", 3)
-    end
+    local answer, err
     out:settle(true)
-    local answer, err = terminal(M.sources.line, question, function()
+    answer, err = terminal(M.sources.line, question, function()
         return refused(("no terminal to ask on: %s"):format(text.clean(question)),
             "run it at a terminal, or give the answer as an option, if it has one")
     end)

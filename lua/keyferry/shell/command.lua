@@ -25,7 +25,7 @@ end
 -- told once.
 local function fail(ctx, err)
     local counts = not ctx.finished and ctx.told or nil
-    if counts and counts.cloned then
+    if counts and counts.cloned > 0 then
         ctx.output:note("What was cloned is on the target. More may be there than was told here:"
             .. " -add finds what is.")
     end
@@ -180,7 +180,9 @@ function M.leave(shell, code)
     end
     shell.running = nil
     if ctx and not ctx.finished then
-        pcall(ctx.finish, ctx, { status = code, counts = ctx.told })
+        pcall(ctx.finish, ctx, { status = code, counts = ctx.told,
+            reason = code ~= status.SUCCESS and ("the script called os.exit(%d)"):format(code)
+                or nil })
     end
     os.exit(shell.out:close(code), true) -- closes sessions: without true no finalizer runs
 end

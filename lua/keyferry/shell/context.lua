@@ -173,7 +173,7 @@ end
 -- @tparam table result as keyferry.backup's on_result gets it
 -- @tparam partition partition the source
 function Context:tell(result, partition)
-    self.told = self.told or {} -- for the end, should the script fail
+    self.told = self.told or { cloned = 0 } -- for the end, should the script fail
     self.told[result.status] = (self.told[result.status] or 0) + 1
     results.tell(self, result, partition)
 end
@@ -202,6 +202,9 @@ end
 -- @treturn[2] nil
 -- @treturn[2] err KFR_REFUSED when there is no terminal to ask on
 function Context:ask(question)
+    if type(question) ~= "string" then
+        error("ask takes a question, a string", 2)
+    end
     return ask.line(question, self.output)
 end
 
