@@ -329,7 +329,7 @@ local TestHostile = {}
 function TestHostile.test_what_is_thrown_is_one_line_whatever_it_is()
   local p <close> = start()
   p:says("error(nil)", "error: nil")
-  p:says("error({})", "error: table: 0x")
+  p:says("error({})", "error: a table without a text was thrown as an error")
   p:says("error(setmetatable({}, { __tostring = function() error 'no' end }))",
     "error: an error that cannot be shown (a table)")
   p:says("error(setmetatable({ code = 'X' }, { __tostring = function() return nil end }))",

@@ -353,8 +353,8 @@ end
 -- @tparam table given its options
 -- @treturn integer the exit status
 function M.policy(shell, what, given)
-    local words, values, ok, err
-    local found, name = what, "policy"
+    local found, words, values, ok, err
+    local name = "policy"
     if type(what) == "string" then
         found, err = script.load(what, { print = shell.print, leave = shell.leave })
         name = "run " .. what

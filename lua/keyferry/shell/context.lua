@@ -120,9 +120,9 @@ end
 
 --- A secret: from the option, the environment (NAME, or the file that NAME_FILE names), else
 -- asked for at the terminal, echoed as asterisks.
--- @tparam string|table what the name of an option of the kind secret, whose `prompt`, `again` and `env`
---   (KEYFERRY_<NAME>) are used; or a table with `option`, `env`, `prompt`, `again`, `new`,
---   `quiet`
+-- @tparam string|table what the name of an option of the kind secret, whose `prompt`, `again`
+--   and `env` (KEYFERRY_<NAME>) are used; or a table with `option`, `env`, `prompt`, `again`,
+--   `new`, `quiet`
 -- @tparam[opt] table how with a name: `new` true: a new secret, asked for twice; `quiet` true:
 --   never asked for (nil without an error when it was not given)
 -- @treturn[1] secret
