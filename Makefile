@@ -40,7 +40,7 @@ DOOR := $(filter-out $(MAIN),$(patsubst c/%.c,$(B)/c/%.o,$(wildcard c/lua/*.c)))
 
 .DEFAULT_GOAL := all
 .PHONY: all deps deps-test deps-demo core core.so demo test check lint sanitize memcheck bench clean help \
-        install install-lua install-tree uninstall man completion
+        install install-lua install-tree uninstall man completion reference
 
 all: $(B)/keyferry $(B)/lua/keyferry/core.so ## the program and the Lua module
 
@@ -176,6 +176,11 @@ man: $(B)/keyferry ## the manual pages, from what the commands say of themselves
 	@rm -rf $(B)/man && mkdir -p $(B)/man/man1
 	$(B)/keyferry --man $(B)/man/man1
 
+# ---- The reference of the library
+
+reference: ## lua/README.md, from what the sources say
+	$(LUA) spec/reference/run.lua
+
 # ---- Completion in bash and zsh
 
 completion: all ## the completion files of bash and zsh
@@ -206,11 +211,12 @@ install-tree:
 	$(call put_tree,lua,$(SHARE)/lua)
 	$(call put_tree,scripts,$(SHARE)/scripts)
 
-# The library for plain lua5.4, without the program.
+# The library for plain lua5.4, without the program; keyferry.testing runs policies and the
+# stock commands that they call.
 install-lua: core.so
 	install -D -m 755 $(B)/lua/keyferry/core.so $(DESTDIR)$(LIBDIR)/keyferry/core.so
-	cd lua && for file in keyferry/*.lua keyferry/backup/*.lua; do install -D -m 644 \
-	  "$$file" "$(DESTDIR)$(LUADIR)/$$file" || exit 1; done
+	$(call put_tree,lua/keyferry,$(DESTDIR)$(LUADIR)/keyferry)
+	$(call put_tree,scripts,$(DESTDIR)$(LUADIR)/keyferry/scripts)
 
 uninstall: ## take away what install put there
 	rm -f $(DESTDIR)$(PREFIX)/bin/keyferry $(BASH_FILE) $(ZSH_FILE) $(MAN1)/keyferry.1 $(MAN1)/keyferry-*.1

@@ -137,6 +137,23 @@ static void fill(lua_State *L, int index, struct kf_lua_mechanism *out)
         m->pParameter = bytes_field(L, index, "iv", &m->ulParameterLen);
 }
 
+/***
+A mechanism is a name ("sha256_rsa_pkcs", "CKM_SHA256_RSA_PKCS") or a number; one with
+parameters (PKCS#11 v2.40, Current Mechanisms) is a table with the name first and the
+parameters by name. What is not given has the standard's usual value.
+@table mechanism
+@tfield[opt] string iv of a block cipher; of AES-GCM, too
+@tfield[opt] string aad of AES-GCM: what is authenticated and not encrypted
+@tfield[opt] int tag_bits of AES-GCM, 128 when left out
+@tfield[opt] mechanism hash of RSA OAEP and PSS: the digest, "sha_1" when left out
+@tfield[opt] int mgf of RSA OAEP and PSS: CKG_MGF1_SHA1 (1) when left out
+@tfield[opt] string source of RSA OAEP: the label
+@tfield[opt] int salt_len of RSA PSS, 20 bytes when left out
+@tfield[opt] int kdf of ECDH: CKD_NULL (1) when left out
+@tfield[opt] string public_data of ECDH: the other's point
+@tfield[opt] string shared_data of ECDH
+@tfield[opt] string parameter the bytes of any other mechanism's parameter, as they are
+*/
 void kf_lua_check_mechanism(lua_State *L, int index, struct kf_lua_mechanism *out)
 {
     index = lua_absindex(L, index);

@@ -135,6 +135,14 @@ static void set_version(lua_State *L, const char *name, CK_VERSION version)
 What the module says of itself (CK_INFO).
 @function module:info
 @treturn table path, manufacturer, description, cryptoki_version, library_version
+@usage
+local module = assert(hsm:module())
+print(module:info().description)  --> Implementation of PKCS11
+for _, mechanism in ipairs(assert(module:mechanisms(partition.slot))) do
+    if mechanism.nick == "aes_key_gen" then
+        print(mechanism.name, mechanism.min, mechanism.max)  --> CKM_AES_KEY_GEN	16	32
+    end
+end
 */
 static int module_info(lua_State *L)
 {
@@ -241,7 +249,7 @@ void kf_lua_push_token(lua_State *L, const struct kf_token *token)
 /***
 All slots, also those without a token (`present` is false then).
 @function module:slots
-@treturn[1] table array of token tables
+@treturn[1] table array of [token](#a-token) tables
 @treturn[2] nil
 @treturn[2] err
 */

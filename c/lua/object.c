@@ -189,7 +189,7 @@ static int object_attributes(lua_State *L)
 }
 
 /***
-Whether a boolean attribute is there and true: o:has "extractable". Also for sign, encrypt and
+Whether a boolean attribute is there and true: `key:has "extractable"`. Also for sign, encrypt and
 the other flags whose names as fields are methods.
 @function object:has
 @param attribute nick, name or number
@@ -260,12 +260,16 @@ static int object_read(lua_State *L)
 }
 
 /***
-Changes attributes (C_SetAttributeValue).
+Changes attributes (C_SetAttributeValue). The object itself still says what it was found with:
+find it again, or read it.
 @function object:change
 @tparam table attributes
 @treturn[1] true
 @treturn[2] nil
-@treturn[2] err
+@treturn[2] err CKR_ATTRIBUTE_READ_ONLY, CKR_SESSION_READ_ONLY, ...
+@usage
+assert(key:change{ label = "kek of today" })
+print(key.label, key:read("label"))  --> kek	kek of today
 */
 static int object_change(lua_State *L)
 {
@@ -342,11 +346,11 @@ static int operate(lua_State *L, operation *run)
 /***
 Signs data with the key, in one part (C_Sign).
 @function object:sign
-@param mechanism "sha256_rsa_pkcs", or a table with its parameters
+@tparam mechanism mechanism
 @string data
 @treturn[1] string the signature
 @treturn[2] nil
-@treturn[2] err
+@treturn[2] err CKR_KEY_FUNCTION_NOT_PERMITTED, CKR_MECHANISM_INVALID, ...
 */
 static int object_sign(lua_State *L)
 {
@@ -356,11 +360,15 @@ static int object_sign(lua_State *L)
 /***
 Encrypts data with the key, in one part (C_Encrypt).
 @function object:encrypt
-@param mechanism
+@tparam mechanism mechanism
 @string data
 @treturn[1] string
 @treturn[2] nil
 @treturn[2] err
+@usage
+local how = { "aes_gcm", iv = assert(session:random(12)), aad = "the envelope" }
+local bytes = assert(key:encrypt(how, "a letter"))
+print(key:decrypt(how, bytes))  --> a letter
 */
 static int object_encrypt(lua_State *L)
 {
@@ -370,7 +378,7 @@ static int object_encrypt(lua_State *L)
 /***
 Decrypts data with the key, in one part (C_Decrypt).
 @function object:decrypt
-@param mechanism
+@tparam mechanism mechanism
 @string data
 @treturn[1] string
 @treturn[2] nil
@@ -384,7 +392,7 @@ static int object_decrypt(lua_State *L)
 /***
 Verifies a signature with the key (C_Verify).
 @function object:verify
-@param mechanism
+@tparam mechanism mechanism
 @string data
 @string signature
 @treturn[1] true

@@ -144,7 +144,7 @@ static int session_is_open(lua_State *L)
 /***
 The token as it was when the session was opened.
 @function session:token
-@treturn table a token table
+@treturn token
 */
 static int session_token(lua_State *L)
 {
@@ -318,10 +318,14 @@ All objects that match, each read at once (its attributes, no key material). The
 over before this returns. The keys of the partition's own cloning domain are never among
 them.
 @function session:find
-@tparam[opt] table filter attributes to match, e.g. { class = "private_key", label = "tls" }
+@tparam[opt] table filter attributes to match, all of them exactly: `{ class = "private_key", label = "tls" }`
 @treturn[1] table array of objects
 @treturn[2] nil
 @treturn[2] err
+@usage
+for _, found in ipairs(assert(session:find{ token = true, class = "secret_key", id = "\1" })) do
+    print(found.label, found.key_type)  --> kek	aes
+end
 */
 static int session_find(lua_State *L)
 {
@@ -339,7 +343,7 @@ static int next_object(lua_State *L)
 }
 
 /***
-Iterates over what find gives: for o in session:objects{ class = "private_key" } do.
+Iterates over what find gives: `for o in session:objects{ class = "private_key" } do`.
 A search that fails raises, since a shorter list would look like success.
 @function session:objects
 @tparam[opt] table filter
@@ -407,7 +411,8 @@ static void check_mechanism_field(lua_State *L, struct kf_lua_mechanism *mechani
 /***
 Generates a secret key (C_GenerateKey).
 @function session:generate
-@tparam table attributes and `mechanism`, e.g. { mechanism = "aes_key_gen", value_len = 32 }
+@tparam table attributes and `mechanism`, `{ mechanism = "aes_key_gen", value_len = 32 }`; without `token = true`
+  the key goes with the session
 @treturn[1] object
 @treturn[2] nil
 @treturn[2] err
@@ -437,6 +442,15 @@ Generates a key pair (C_GenerateKeyPair).
 @treturn[1] object the private key
 @treturn[2] nil
 @treturn[2] err
+@usage
+local public, private = assert(session:generate_pair{
+    mechanism = "ec_key_pair_gen",
+    public = { ec_params = "\6\8\x2A\x86\x48\xCE\x3D\3\1\7", verify = true },  -- P-256, in DER
+    private = { label = "of this session", sign = true, sensitive = true },
+})
+local digest = assert(session:digest("sha256", "a letter"))
+local signature = assert(private:sign("ecdsa", digest))
+print(public:verify("ecdsa", digest, signature))  --> true
 */
 static int session_generate_pair(lua_State *L)
 {
@@ -462,7 +476,7 @@ static int session_generate_pair(lua_State *L)
 /***
 Digests data (C_Digest).
 @function session:digest
-@param mechanism e.g. "sha256"
+@tparam mechanism mechanism such as "sha256"
 @string data
 @treturn[1] string
 @treturn[2] nil

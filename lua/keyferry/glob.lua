@@ -32,6 +32,9 @@ end
 -- itself. It is for the whole text.
 -- @string pattern
 -- @treturn function of a text (nil is the empty one), which gives a boolean
+-- @usage
+-- local is_web = keyferry.glob("tls-[!.]*")
+-- print(is_web("tls-www"), is_web("tls-.old"), is_web("TLS-www"))  --> true	false	false
 return function(pattern)
     if type(pattern) ~= "string" then
         error("a glob is a string, not a " .. type(pattern), 2)

@@ -19,7 +19,7 @@ end
 --- An HSM's fields.
 -- @table hsm
 -- @tfield string name how it is called: `keyferry.hsm "backup"`
--- @tfield[opt] string serial; nil when nobody gave it one (the system's SoftHSM)
+-- @tfield[opt] string serial nil when nobody gave it one (the system's SoftHSM)
 -- @tfield string kind "soft" (a folder with a SoftHSM store) or "module" (of the configuration)
 -- @tfield string module_path the PKCS#11 library
 -- @tfield[opt] string path the folder of a soft HSM

@@ -50,9 +50,14 @@ end
 
 --- Where the soft HSMs and the configuration are. Before the first use of anything else, or
 -- to start over: every open HSM is closed.
--- @tparam[opt] table options `home` (a folder), `config` (a file, which must be there), `ask`
---   (function(partition) -> secret, or nil, err: where partition:login() has its password from
---   when none is given), `traceback` (true: an error in a hook says where it came from)
+-- @tparam[opt] table options
+--
+--   * `home`: a folder; $KEYFERRY_HOME when left out, else keyferry below $XDG_DATA_HOME
+--   * `config`: a file, which must be there; keyferry/config.lua below $XDG_CONFIG_HOME, when it
+--     is there, when left out
+--   * `ask`: function(partition) -> secret, or nil, err: where partition:login() has its password
+--     from when none is given
+--   * `traceback`: true: an error in a hook says where it came from
 function M.configure(options)
     for _, hsm in ipairs(state.hsms or {}) do
         hsm:close()
@@ -240,6 +245,10 @@ end
 -- @treturn[1] hsm
 -- @treturn[2] nil
 -- @treturn[2] err KFR_NOT_FOUND, KFR_AMBIGUOUS
+-- @usage
+-- print(keyferry.hsm("100001"))  --> HSM "prod" (serial 100001)
+-- local none, err = keyferry.hsm("prdo")
+-- print(none, err.code, err)     --> nil	KFR_NOT_FOUND	there is no HSM "prdo"
 function M.hsm(name)
     local list, err = M.hsms()
     if not list then
@@ -347,10 +356,14 @@ function M.partition(name, options)
 end
 
 --- Makes a soft HSM in the home.
--- @tparam table options name, serial (chosen when left out), path (in the home when left out)
+-- @tparam table options `name`; `serial`, chosen when left out; `path`, a folder, in the home when
+--   left out
 -- @treturn[1] hsm
 -- @treturn[2] nil
--- @treturn[2] err
+-- @treturn[2] err KFR_EXISTS, KFR_ARGUMENT, KFR_SYSTEM
+-- @usage
+-- local third = assert(keyferry.create_hsm{ name = "third" })
+-- print(third.kind, #third.serial > 0, #assert(keyferry.hsms()))  --> soft	true	3
 function M.create_hsm(options)
     local list, err = M.hsms()
     if not list then

@@ -73,11 +73,47 @@ local function remembering(plan, ask)
     end
 end
 
+--- What a plan holds; tostring counts it in one line.
+-- @table plan
+-- @tfield table items array of items, in the order of the source's objects
+-- @tfield table counts how many items have which status
+-- @tfield string mode "add", "replace" or "create"
+-- @tfield table options what the plan was made with
+-- @tfield[opt] int to_remove old objects that "replace" would remove
+-- @tfield[opt] domain domain the one that `on_mismatch` gave
+-- @tfield[opt] report report once it has been run
+-- @tfield[opt] boolean running while it is run
+
+--- One object of a plan.
+-- @table item
+-- @tfield object object the source's
+-- @tfield int handle the object's handle; 0 for what nobody can read
+-- @tfield string status "clone", "exists", "skip" or "fail"; after plan:run "cloned", "exists",
+--   "skipped" or "failed"
+-- @tfield string why in words
+-- @tfield[opt] err err why it fails
+-- @tfield[opt] string lost attributes that the clone will not keep
+-- @tfield[opt] string differs as in a result
+-- @tfield[opt] int target_handle of the clone, or of what is there
+-- @tfield[opt] boolean verified as in a result
+-- @tfield[opt] table before what plan:reset puts back
+
 --- Plans a backup: the same run, without changing anything.
 -- @tparam table options as for keyferry.backup; on_result and on_error are for plan:run()
 -- @treturn[1] plan
 -- @treturn[2] nil
 -- @treturn[2] err
+-- @usage
+-- local plan = assert(keyferry.plan{ source = session, target = target, mode = "add" })
+-- plan:narrow{ class = "secret_key" }
+-- print(plan)  --> plan to add: 2 to be cloned, 0 there already, 2 left out, 0 that cannot be
+-- for _, item in ipairs(plan.items) do
+--     if item.object.label == "kek" then
+--         print(item.status, item.why)  --> clone	it is not on the target
+--     end
+-- end
+-- local report = assert(plan:run())
+-- print(report.status, report.cloned)  --> success	2
 function Plan.new(options)
     if options.plan ~= nil then
         error("a plan has no option 'plan'", 2)
