@@ -201,6 +201,33 @@ function TestExit.test_it_ends_the_command_with_its_result()
     lu.assertEquals(process.run(command("-e", "os.exit(5)")).status, 5)
 end
 
+local function own_command(noun, verb, body)
+    local home = tmp.dir("home")
+    local folder = home .. "/keyferry/scripts/" .. noun
+    assert(os.execute("chmod 700 " .. home .. " && mkdir -p -m 700 " .. folder))
+    shell.write(folder .. "/" .. verb .. ".lua", ([[return { name = "%s %s", summary = "Mine.",
+        category = "writes", run = function(ctx) %s end }]]):format(noun, verb, body))
+    assert(os.execute("chmod -R go-w " .. home))
+    return home
+end
+
+function TestExit.test_in_a_command_that_another_runs_both_end()
+    local words = command("run", policy("ctx:run('my exit') return 0"))
+    words.env.XDG_CONFIG_HOME = own_command("my", "exit", "os.exit(9)")
+    local done = process.run(words)
+    lu.assertEquals(done.status, 9, done.out .. done.err)
+    lu.assertStrContains(done.out, "'my exit' failed: the script called os.exit(9)")
+    lu.assertStrContains(done.out, "'mine' failed: the script called os.exit(9)")
+end
+
+function TestExit.test_a_command_that_runs_itself_comes_to_an_end()
+    local words = command("my", "self")
+    words.env.XDG_CONFIG_HOME = own_command("my", "self", "return ctx:run('my self')")
+    local done = process.run(words)
+    lu.assertEquals(done.status, 8, done.out .. done.err)
+    lu.assertNil((done.out .. done.err):find("traceback", 1, true))
+end
+
 function TestExit.test_what_is_no_status_is_wrong_use()
     for _, value in ipairs({ "256", "-1", "'x'", "{}", "1.5" }) do
         fails(process.run(command("run", policy("os.exit(" .. value .. ")"))),

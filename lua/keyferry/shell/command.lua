@@ -156,7 +156,7 @@ local function execute(shell, found, words, first, how)
     ctx = context.new(found, parsed.values, shell.out, function(...)
         return M.call(shell, ...)
     end)
-    outer, shell.running = shell.running, ctx
+    outer, shell.running = shell.running, { ctx = ctx, outer = shell.running }
     ok, code, err = core.interruptible(found.run, failure.handler(shell.debug), ctx)
     shell.running = outer
     ok, code = pcall(conclude, shell, ctx, ok, code, err)
@@ -166,11 +166,12 @@ local function execute(shell, found, words, first, how)
     return code
 end
 
---- os.exit of a script: the end of the command that runs, of the output and of the program.
+--- os.exit of a script: the end of the command that runs, of those that called it (ctx:run),
+-- of the output and of the program.
 -- @param shell the program
 -- @param code as os.exit takes it
 function M.leave(shell, code)
-    local ctx = shell.running
+    local running = shell.running
     if code == nil or code == true then
         code = status.SUCCESS
     elseif code == false then
@@ -179,10 +180,14 @@ function M.leave(shell, code)
         error("os.exit takes a status, 0 to 255", 3)
     end
     shell.running = nil
-    if ctx and not ctx.finished then
-        pcall(ctx.finish, ctx, { status = code, counts = ctx.told,
-            reason = code ~= status.SUCCESS and ("the script called os.exit(%d)"):format(code)
-                or nil })
+    while running do
+        local ctx = running.ctx
+        if not ctx.finished then
+            pcall(ctx.finish, ctx, { status = code, counts = ctx.told,
+                reason = code ~= status.SUCCESS
+                    and ("the script called os.exit(%d)"):format(code) or nil })
+        end
+        running = running.outer
     end
     os.exit(shell.out:close(code), true) -- closes sessions: without true no finalizer runs
 end
