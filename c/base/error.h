@@ -2,7 +2,7 @@
  * error: what failed, in which call, on what, and what to do about it.
  *
  * Every function that can be refused returns a kf_rv: 0, a CK_RV of PKCS#11
- * (v2.40, section 6) or one of the KFR_ values of names.def, which lie where the
+ * (v2.40, section 5.1) or one of the KFR_ values of names.def, which lie where the
  * standard assigns nothing (0x4B46....). The sentence is in the caller's kf_error.
  */
 #ifndef KF_BASE_ERROR_H

@@ -332,9 +332,10 @@ static int endpoint_abort(lua_State *L)
 }
 
 /***
-The names of all engines, best first.
+The names of all engines, best first: "softhsm" works a SoftHSM's store, "wrap" any HSM by
+C_WrapKey and C_UnwrapKey.
 @function engines
-@treturn table
+@treturn table array of strings
 */
 static int engines(lua_State *L)
 {

@@ -93,7 +93,7 @@ What a refusal is told by. tostring gives one line, `WHAT: CODE (NUMBER), in CAL
 WHAT when that says everything; `"text" .. err` works, too.
 @table err
 @tfield string code "CKR_PIN_INCORRECT" (PKCS#11), "KFR_NOT_FOUND" (ours)
-@tfield int rv the code's number; nil for a code that has none
+@tfield[opt] int rv the code's number; nil for a code that has none
 @tfield[opt] string call which call answered so: "C_Login", "rename"
 @tfield string what what failed, on which object, token or file
 @tfield[opt] string hint what to do

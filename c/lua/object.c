@@ -45,8 +45,10 @@ struct kf_session *kf_lua_object_session(lua_State *L, int index)
 
     check(L, index);
     lua_getiuservalue(L, index, SESSION_VALUE);
-    session = kf_lua_check_session(L, lua_gettop(L));
+    session = kf_lua_open_session_at(L, -1);
     lua_pop(L, 1);
+    if (!session)
+        luaL_argerror(L, index, "the session is closed");
     return session;
 }
 

@@ -29,13 +29,20 @@ struct box {
     struct kf_domain *own;      /* of the partition; NULL: not looked for, or none */
 };
 
-struct kf_session *kf_lua_check_session(lua_State *L, int index)
+struct kf_session *kf_lua_open_session_at(lua_State *L, int index)
 {
     struct box *box = luaL_checkudata(L, index, SESSION);
 
-    if (!box->session || !kf_session_is_open(box->session))
+    return box->session && kf_session_is_open(box->session) ? box->session : NULL;
+}
+
+struct kf_session *kf_lua_check_session(lua_State *L, int index)
+{
+    struct kf_session *session = kf_lua_open_session_at(L, index);
+
+    if (!session)
         luaL_argerror(L, index, "the session is closed");
-    return box->session;
+    return session;
 }
 
 static int succeed(lua_State *L)

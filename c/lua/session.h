@@ -9,6 +9,9 @@
 
 #include <lua.h>
 
+/* NULL when it is closed; raises when the value is no session. */
+struct kf_session *kf_lua_open_session_at(lua_State *L, int index);
+
 /* Raises when the value is no session or is closed. */
 struct kf_session *kf_lua_check_session(lua_State *L, int index);
 

@@ -344,36 +344,33 @@ M.check = check_options
 -- @tparam table options
 --
 --   * `source`: a session logged in as the Crypto Officer; read-only is enough
---   * `target`: a read/write session logged in as the Crypto Officer, with `mode` = "add" (what
---     is there is neither duplicated nor overwritten) or "replace" (afterwards the target holds
---     exactly what was selected; all or nothing)
---   * `create`: without a target: function(domain) -> session, called when the first blob has
---     been seen to open; `discard`: function() that removes what create made
+--   * `target`: a read/write session logged in as the Crypto Officer
+--   * `mode`: with a target: "add" (what is there is neither duplicated nor overwritten) or
+--     "replace" (afterwards the target holds exactly what was selected; all or nothing)
+--   * `create`: instead of a target: function(domain) -> session, or nil, err, called when the
+--     first blob has been seen to open
+--   * `discard`: function() that removes what `create` made, when nothing came of it
 --   * `domain`: the cloning domain for a source that has none and for the target
 --   * `engine`, `source_engine`, `target_engine`: instead of the one that fits best
---   * `verify`: challenge every clone, and what was there already, with a real operation;
---     `plan`: change nothing
+--   * `verify`: true: challenge every clone, and what was there already, with a real operation
+--   * `plan`: true: change nothing
 --   * `select`: function(object) -> boolean; or a glob for the label; or a table of attributes
---     that have to be so, { class = "private_key", label = "tls-*", sign = true }, where an
+--     that have to be so, `{ class = "private_key", label = "tls-*", sign = true }`, where an
 --     array stands for any of its values
 --   * `changes`: function(object) -> attributes that its clone gets instead, or nil; they may
 --     describe it differently and take rights away
---   * `more_rights`: true when `changes` may also give rights that the original has not
+--   * `more_rights`: true: `changes` may also give rights that the original has not
 --   * `on_exists`: function(object, existing) -> "skip" (default) or "clone"
 --   * `on_mismatch`: function(attempt, err) -> another domain, or nil to give up
 --   * `on_error`: function(object, err, attempt) -> "continue" (default), "stop", or "retry" and
 --     how many seconds to wait before; asked about an object that could not be sealed, staged
 --     or committed. With "replace" a failed commit is tried again as a whole, or not at all
---   * `on_result`: function(result); status "cloned" ("planned" in a plan), "exists", "failed"
---     or "skipped"; object, handle, target_handle, err, lost, verified. What the source's
---     store holds and nobody can read fails as an object without label and class, handle 0
+--   * `on_result`: function(result), when what became of an object is settled and durable
 --   * `on_progress`: function(done, total), after each object that was tried, before its result
--- @treturn table report: status "success", "partial" or "failed"; cloned, exists, failed,
---   skipped, removed, selected, lossy, unproved; created; target_without_domain;
---   target_damaged (an err) when the target's store holds what nobody can read; in a plan
---   planned and to_remove; reason (an err) when not a success.
+--
 --   A hook that fails ends the run safely and the error goes on to the caller; one that is
 --   interrupted is the report's reason. Hooks cannot yield.
+-- @treturn report
 function M.run(options)
     check_options(options)
     return perform(new_run(options))

@@ -84,8 +84,8 @@ local function settings()
     return read
 end
 
---- The defaults of the configuration.
--- @treturn[1] table
+--- The defaults of the configuration: its table `defaults`.
+-- @treturn[1] table empty when it has none
 -- @treturn[2] nil
 -- @treturn[2] err
 function M.defaults()

@@ -99,7 +99,8 @@ end
 -- @tfield[opt] table before what plan:reset puts back
 
 --- Plans a backup: the same run, without changing anything.
--- @tparam table options as for keyferry.backup; on_result and on_error are for plan:run()
+-- @tparam table options as for keyferry.backup, without `plan`; `on_result` and `on_error` are
+--   for plan:run
 -- @treturn[1] plan
 -- @treturn[2] nil
 -- @treturn[2] err
@@ -160,7 +161,7 @@ end
 --- Takes out of the plan what does not match. What could not be read stays in, since it may
 -- be what is wanted.
 -- @param what function(object) -> boolean; a glob for the label; or a table of attributes that
---   have to be so, { class = "private_key", label = "tls-*", sign = true }
+--   have to be so, `{ class = "private_key", label = "tls-*", sign = true }`
 -- @treturn plan the same one
 function Plan:narrow(what)
     check_waiting(self)
@@ -269,8 +270,8 @@ end
 --- Runs what the plan says now. Afterwards its items say what happened: status "cloned",
 -- "exists", "skipped" or "failed", and why. What has come to the source since it was made is
 -- left alone.
--- @tparam[opt] table hooks on_result, on_error, on_progress, verify, as for keyferry.backup
--- @treturn[1] table report, as of keyferry.backup
+-- @tparam[opt] table hooks `on_result`, `on_error`, `on_progress`, `verify`, as for keyferry.backup
+-- @treturn[1] report
 -- @treturn[2] nil
 -- @treturn[2] err the plan does not hold any more
 function Plan:run(hooks)

@@ -136,7 +136,9 @@ local function returns(entry)
     local text = (i == 1 and "Returns " or "or ") .. table.concat(words, ", ")
     table.insert(lines, text)
   end
-  return #lines > 0 and fill(escape(table.concat(lines, "; ")), "") or nil
+  local text = table.concat(lines, "; ")
+  if text == "" then return nil end
+  return fill(escape(text .. (text:find("%.$") and "" or ".")), "")
 end
 
 -- Those that the template has nowhere by themselves.

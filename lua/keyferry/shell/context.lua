@@ -18,8 +18,8 @@ Context.__index = Context
 -- @tfield table script the table that the script returned
 -- @tfield boolean json whether --json was given: events and no lines
 -- @field null what is null in an event's JSON (a nil is left out)
--- @field output where lines go, and `call`, which runs a command: behind the methods
--- @field call
+-- @field output what the methods write to
+-- @tfield[opt] function call what ctx:run runs commands with
 -- @tfield[opt] int finished the exit status, once ctx:finish has told it
 
 --- A context.
