@@ -59,6 +59,9 @@ local function check_options(options)
             error(("backup: %s must be a function"):format(name), 3)
         end
     end
+    if options.more_rights ~= nil and type(options.more_rights) ~= "boolean" then
+        error("backup: more_rights must be true or false", 3)
+    end
     if options.select ~= nil then
         local ok, problem = pcall(matching.of, options.select)
         if not ok then

@@ -19,6 +19,9 @@ local function check_options(name, options)
             error(("%s has no option '%s'"):format(name, tostring(field)), 3)
         end
     end
+    if options.more_rights ~= nil and type(options.more_rights) ~= "boolean" then
+        error(("%s: more_rights must be true or false"):format(name), 3)
+    end
 end
 
 -- This session's partition as one end of a clone.

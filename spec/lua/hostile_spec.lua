@@ -40,6 +40,34 @@ function TestHook.test_cannot_turn_a_run_into_a_plan()
   lu.assertEquals(done.out, "success\tnil\t11\t7\t11\n", done.err)
 end
 
+function TestHook.test_a_clone_gets_no_right_by_any_other_word_than_true()
+  local done = run [[
+    local few = { class = "secret_key", key_type = "generic_secret", label = "few", token = true,
+      value = ("k"):rep(32), private = true, sensitive = true, extractable = false, sign = true }
+    for _, name in ipairs{ "encrypt", "decrypt", "wrap", "unwrap", "derive", "verify" } do
+      few[name] = false
+    end
+    few = assert(s:create(few))
+    local sealed = assert(s:seal(few))
+    local function backup(more)
+      return keyferry.backup{ source = s, target = t, mode = "add", select = "few",
+        changes = function() return { wrap = true } end, more_rights = more }
+    end
+    for _, word in ipairs{ "no", 0, {}, "true" } do
+      print(select(2, pcall(backup, word)))
+      print(select(2, pcall(t.open, t, sealed, { changes = { wrap = true }, more_rights = word })))
+    end
+    for _, name in ipairs{ "wrap", "CKA_WRAP", 0x106, 262.0 } do
+      print(select(2, t:open(sealed, { changes = { [name] = true } })))
+      print(select(2, t:open(sealed, { changes = { wrap = false, [name] = true } })))
+    end
+    print(backup(nil).status, backup(false).status, #t:find{ label = "few" })]]
+  local said, refused = done.out:gsub("CKA_WRAP may not be changed so: the clone would", "")
+  lu.assertEquals(select(2, said:gsub(": more_rights must be true or false\n", "")), 8, done.out)
+  lu.assertEquals(refused, 8, done.out)
+  lu.assertStrContains(done.out, "failed\tfailed\t0\n", false, done.err)
+end
+
 local TestPlan = {}
 
 function TestPlan.test_runs_as_it_was_made_whatever_becomes_of_the_table()
