@@ -162,6 +162,27 @@ function TestReference.test_options_of_a_backup_are_those_it_takes()
   lu.assertEquals(sorted(known), sorted(accepted(require("keyferry.backup").check)))
 end
 
+-- The core is for those who change the library: its functions are told where they are defined.
+function TestReference.test_the_core_is_documented_function_by_function()
+  local docstrings = require("reference.docstrings")
+  local known, there = {}, {}
+  for _, path in ipairs(shell.lines("ls c/lua/*.c")) do
+    for _, entry in ipairs(docstrings.read(path)) do
+      if entry.kind == "function" and not entry.name:find(":", 1, true) then
+        known[entry.name] = true
+      end
+    end
+  end
+  for name, value in pairs(core) do
+    if type(value) == "function" then there[name] = true end
+  end
+  for _, room in ipairs { "file", "softhsm", "terminal" } do
+    for name in pairs(core[room]) do there[room .. "." .. name] = true end
+  end
+  known.editor = nil -- the program's alone
+  lu.assertEquals(sorted(known), sorted(there))
+end
+
 -- Every code of ours that is used is in the table of codes.
 function TestReference.test_codes_are_those_there_are()
   local text = shell.read("lua/README.md")

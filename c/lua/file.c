@@ -36,6 +36,14 @@ static mode_t opt_mode(lua_State *L, int idx, mode_t otherwise)
 
 /* -- core.file -------------------------------------------------------------------- */
 
+/***
+Whether a file belongs to this user or root and nobody else may write it.
+@function file.trusted
+@string path
+@treturn[1] true
+@treturn[2] nil
+@treturn[2] err KFR_REFUSED, KFR_SYSTEM
+*/
 static int file_trusted(lua_State *L)
 {
     struct kf_error err = { 0 };
@@ -49,7 +57,15 @@ static void free_secret(void *held)
     kf_secret_free(held);
 }
 
-/* core.file.read(path, max) -> string | nil, err */
+/***
+A regular file's bytes.
+@function file.read
+@string path
+@int max how many there may be
+@treturn[1] string
+@treturn[2] nil
+@treturn[2] err KFR_SYSTEM, KFR_ARGUMENT (no regular file), KFR_LIMIT
+*/
 static int file_read(lua_State *L)
 {
     const char *path = kf_lua_check_text(L, 1);
@@ -69,7 +85,16 @@ static int file_read(lua_State *L)
     return 1;
 }
 
-/* core.file.write(path, bytes [, mode = 0600]) -> true | nil, err */
+/***
+Writes a file, all of it or nothing.
+@function file.write
+@string path
+@string bytes
+@int[opt=0600] mode
+@treturn[1] true
+@treturn[2] nil
+@treturn[2] err
+*/
 static int file_write(lua_State *L)
 {
     const char *path = kf_lua_check_text(L, 1);
@@ -82,8 +107,17 @@ static int file_write(lua_State *L)
     return kf_lua_done(L, rv, &err);
 }
 
-/* core.file.create(path, bytes [, mode = 0600]) -> true | nil, err: KFR_EXISTS when there
- * is something of that name, be it a link that leads nowhere */
+/***
+The same for a file that must not be there.
+@function file.create
+@string path
+@string bytes
+@int[opt=0600] mode
+@treturn[1] true
+@treturn[2] nil
+@treturn[2] err KFR_EXISTS: there is something of that name, be it a link that leads
+  nowhere
+*/
 static int file_create(lua_State *L)
 {
     const char *path = kf_lua_check_text(L, 1);
@@ -124,7 +158,14 @@ static void sort_array(lua_State *L, int idx)
     lua_pop(L, 1);
 }
 
-/* core.file.list(path) -> names, sorted, without "." and ".." | nil, err */
+/***
+What is in a folder.
+@function file.list
+@string path
+@treturn[1] table names, sorted, without "." and ".."
+@treturn[2] nil
+@treturn[2] err
+*/
 static int file_list(lua_State *L)
 {
     const char *path = kf_lua_check_text(L, 1);
@@ -169,7 +210,15 @@ static kf_rv make_folders(const char *path, mode_t mode, struct kf_error *err)
     return KFR_OK;
 }
 
-/* core.file.mkdir(path [, mode = 0700]) -> true | nil, err */
+/***
+Makes a folder and those above it; one that is there is left as it is.
+@function file.mkdir
+@string path
+@int[opt=0700] mode
+@treturn[1] true
+@treturn[2] nil
+@treturn[2] err
+*/
 static int file_mkdir(lua_State *L)
 {
     const char *path = kf_lua_check_text(L, 1);
@@ -185,8 +234,14 @@ static int file_mkdir(lua_State *L)
     return kf_lua_refuse(L, &err);
 }
 
-/* core.file.exists(path) -> "file" | "directory" | "other" | nil; nil, err when it
- * cannot be told. */
+/***
+What is there.
+@function file.exists
+@string path
+@treturn[1] ?string "file", "directory", "other"; nil: nothing
+@treturn[2] nil
+@treturn[2] err it cannot be told
+*/
 static int file_exists(lua_State *L)
 {
     const char *path = kf_lua_check_text(L, 1);
@@ -202,6 +257,14 @@ static int file_exists(lua_State *L)
     return 1;
 }
 
+/***
+The user id of a file's owner.
+@function file.owner
+@string path
+@treturn[1] integer
+@treturn[2] nil
+@treturn[2] err
+*/
 static int file_owner(lua_State *L)
 {
     const char *path = kf_lua_check_text(L, 1);
@@ -213,6 +276,14 @@ static int file_owner(lua_State *L)
     return 1;
 }
 
+/***
+Removes a folder and what is in it; no link is followed.
+@function file.remove_tree
+@string path
+@treturn[1] true
+@treturn[2] nil
+@treturn[2] err
+*/
 static int file_remove_tree(lua_State *L)
 {
     struct kf_error err = { 0 };
@@ -221,6 +292,14 @@ static int file_remove_tree(lua_State *L)
     return kf_lua_done(L, rv, &err);
 }
 
+/***
+A path without links, `.` and `..`.
+@function file.realpath
+@string path
+@treturn[1] string
+@treturn[2] nil
+@treturn[2] err
+*/
 static int file_realpath(lua_State *L)
 {
     const char *path = kf_lua_check_text(L, 1);
@@ -261,8 +340,11 @@ static void push_groups(lua_State *L)
     lua_remove(L, -2);
 }
 
-/* core.user() -> { uid=, name=, home=, groups={names} }: who started the process, whatever
- * user it runs as; name and home may be nil. */
+/***
+Who started the process, whatever user it runs as.
+@function user
+@treturn table uid, name, home (both may be nil), groups (array of names)
+*/
 static int user(lua_State *L)
 {
     const struct passwd *entry = getpwuid(getuid());
@@ -281,7 +363,11 @@ static int user(lua_State *L)
     return 1;
 }
 
-/* core.now() -> seconds of a clock that never jumps */
+/***
+Seconds of a clock that never jumps.
+@function now
+@treturn number
+*/
 static int now(lua_State *L)
 {
     struct timespec time = { 0 };

@@ -160,14 +160,28 @@ static int call_with(lua_State *L, lua_State *inside)
     return lua_gettop(L);
 }
 
-/* core.interruptible(f, handler, ...) as xpcall: a policy's code, in which a signal raises
- * KFR_INTERRUPTED as soon as it does not end by itself. f cannot yield. */
+/***
+As xpcall: a policy's code, in which a signal raises KFR_INTERRUPTED as soon as it does not end
+by itself. f cannot yield.
+@function interruptible
+@func f
+@func handler
+@param ...
+@treturn boolean and what f returns, or what handler does
+*/
 static int interruptible(lua_State *L)
 {
     return call_with(L, L);
 }
 
-/* core.uninterruptible(f, handler, ...) as xpcall: what must not be cut in the middle. */
+/***
+As xpcall: what must not be cut in the middle.
+@function uninterruptible
+@func f
+@func handler
+@param ...
+@treturn boolean and what f returns, or what handler does
+*/
 static int uninterruptible(lua_State *L)
 {
     return call_with(L, NULL);
@@ -181,7 +195,13 @@ static void watch_hook(lua_State *L, lua_Debug *debug)
         raise_hook(L, debug);
 }
 
-/* core.watched(f, ...) as f(...): coroutines that f makes inherit the hook. */
+/***
+As f(...): coroutines that f makes inherit the hook.
+@function watched
+@func f
+@param ...
+@treturn any what f returns
+*/
 static int watched_call(lua_State *L)
 {
     lua_Hook hook = lua_gethook(L);
@@ -215,8 +235,12 @@ static bool wait_for_signal(double seconds)
     return over;
 }
 
-/* core.sleep(seconds) -> boolean: the time is over; false: a signal came first, or is
- * there already. */
+/***
+Waits.
+@function sleep
+@number seconds to a year
+@treturn boolean whether the time is over; false: a signal came first, or is there already
+*/
 static int sleep_seconds(lua_State *L)
 {
     double seconds = luaL_checknumber(L, 1);
@@ -227,13 +251,24 @@ static int sleep_seconds(lua_State *L)
     return 1;
 }
 
+/***
+Whether signals (SIGINT, SIGTERM, SIGHUP) are looked at from now on, instead of ending the
+process at once.
+@function interrupt_watch
+@bool on
+*/
 static int interrupt_watch(lua_State *L)
 {
     kf_lua_interrupt_watch(lua_toboolean(L, 1));
     return 0;
 }
 
-/* core.interrupted() -> boolean, boolean (the process is to end) */
+/***
+Whether a signal arrived since the last interrupt_clear.
+@function interrupted
+@treturn boolean
+@treturn boolean the process is to end
+*/
 static int interrupt_arrived(lua_State *L)
 {
     lua_pushboolean(L, kf_lua_interrupted());
@@ -241,6 +276,10 @@ static int interrupt_arrived(lua_State *L)
     return 2;
 }
 
+/***
+Forgets the signals that arrived.
+@function interrupt_clear
+*/
 static int interrupt_clear(lua_State *L)
 {
     (void)L;
@@ -248,6 +287,11 @@ static int interrupt_clear(lua_State *L)
     return 0;
 }
 
+/***
+Whether a signal raises KFR_INTERRUPTED in the Lua that runs.
+@function interrupt_raise
+@bool on
+*/
 static int interrupt_raise(lua_State *L)
 {
     kf_lua_interrupt_raise(L, lua_toboolean(L, 1));

@@ -13,7 +13,14 @@ static enum kf_family check_family(lua_State *L)
     return (enum kf_family)luaL_checkoption(L, 1, NULL, families);
 }
 
-/* core.name("CKA", 3) -> "CKA_LABEL"; a value not listed gives "CKA_0x..." */
+/***
+The name of a constant: `core.name("CKA", 3)` is "CKA_LABEL". One that is not listed gives
+"CKA_0x...".
+@function name
+@string family "CKA", "CKO", "CKK", "CKC", "CKM" or "CKR"
+@int value
+@treturn string
+*/
 static int name_text(lua_State *L)
 {
     enum kf_family family = check_family(L);
@@ -24,7 +31,13 @@ static int name_text(lua_State *L)
     return 1;
 }
 
-/* core.value("CKA", "label" or "CKA_LABEL") -> integer | nil */
+/***
+The number of a constant, by its name or nick: "CKA_LABEL", "label".
+@function value
+@string family
+@string text
+@treturn ?int nil when there is none
+*/
 static int name_value(lua_State *L)
 {
     enum kf_family family = check_family(L);
@@ -36,7 +49,13 @@ static int name_value(lua_State *L)
     return 1;
 }
 
-/* core.nick("CKA", 3) -> "label" | nil */
+/***
+The short name of a constant, as attribute tables have it.
+@function nick
+@string family
+@int value
+@treturn ?string nil when it is not listed
+*/
 static int name_nick(lua_State *L)
 {
     enum kf_family family = check_family(L);

@@ -168,6 +168,10 @@ static int lock_tokens(lua_State *L)
     return rv ? kf_lua_refuse(L, &err) : 1;
 }
 
+/***
+Gives the lock back.
+@function lock:close
+*/
 static int lock_close(lua_State *L)
 {
     struct kf_softhsm_lock **lock = luaL_checkudata(L, 1, LOCK);
@@ -246,7 +250,11 @@ static int lock_tostring(lua_State *L)
     return 1;
 }
 
-/* Whether the removal of old objects has been decided in the token and is not all done. */
+/***
+Whether the removal of old objects has been decided in the token and is not all done.
+@function lock:is_pending
+@treturn boolean
+*/
 static int lock_is_pending(lua_State *L)
 {
     struct kf_softhsm_lock **lock = luaL_checkudata(L, 1, LOCK);

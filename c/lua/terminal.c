@@ -10,7 +10,12 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-/* core.terminal.is(fd) -> boolean */
+/***
+Whether a descriptor is a terminal (isatty).
+@function terminal.is
+@int fd
+@treturn boolean
+*/
 static int terminal_is(lua_State *L)
 {
     lua_Integer fd = luaL_checkinteger(L, 1);
@@ -20,7 +25,12 @@ static int terminal_is(lua_State *L)
     return 1;
 }
 
-/* core.terminal.columns(fd) -> integer | nil: how wide it is, when it is one and knows */
+/***
+How wide a terminal is.
+@function terminal.columns
+@int fd
+@treturn ?int nil when it is none, or does not know
+*/
 static int terminal_columns(lua_State *L)
 {
     lua_Integer fd = luaL_checkinteger(L, 1);
@@ -33,7 +43,16 @@ static int terminal_columns(lua_State *L)
     return 1;
 }
 
-/* core.terminal.ask_secret(prompt) -> secret | nil, err */
+/***
+Asks on /dev/tty; every character is echoed as an asterisk. Backspace, Ctrl-U and Ctrl-W take
+back. The terminal is put back on every path and signal.
+@function terminal.ask_secret
+@string prompt
+@treturn[1] secret
+@treturn[2] nil
+@treturn[2] err KFR_INTERRUPTED (Ctrl-C), KFR_REFUSED (Ctrl-D on an empty line, or no terminal),
+  KFR_LIMIT
+*/
 static int terminal_ask_secret(lua_State *L)
 {
     const char *prompt = kf_lua_check_text(L, 1);
@@ -50,7 +69,14 @@ static void free_secret(void *held)
     kf_secret_free(held);
 }
 
-/* core.terminal.ask(prompt) -> string | nil, err */
+/***
+The same for a line that is echoed as it is.
+@function terminal.ask
+@string prompt
+@treturn[1] string
+@treturn[2] nil
+@treturn[2] err
+*/
 static int terminal_ask(lua_State *L)
 {
     const char *prompt = kf_lua_check_text(L, 1);

@@ -182,7 +182,16 @@ static kf_rv check_uri(P11KitUri *uri, int status, struct kf_error *err)
     return KFR_OK;
 }
 
-/* core.uri_parse(text) -> table | nil, err */
+/***
+What a PKCS#11 URI (RFC 7512) names. One with a pin-value, or with a part that would not count,
+is refused.
+@function uri_parse
+@string text
+@treturn[1] table token, serial, manufacturer, model, object, id, type, slot_id, module_name,
+  module_path, as far as it names them
+@treturn[2] nil
+@treturn[2] err KFR_ARGUMENT
+*/
 static int uri_parse(lua_State *L)
 {
     const char *text = kf_lua_check_text(L, 1);
@@ -283,7 +292,13 @@ static void check_keys(lua_State *L)
     }
 }
 
-/* core.uri_format{ token=, serial=, ..., object=, id=, type= } -> string */
+/***
+The URI of a token, or of an object in it. Empty texts, and a class that the RFC has no word
+for, are left out.
+@function uri_format
+@tparam table fields token, serial, manufacturer, model, object, id, type
+@treturn string
+*/
 static int uri_format(lua_State *L)
 {
     P11KitUri *uri;
