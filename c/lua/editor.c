@@ -563,6 +563,8 @@ static int editor_read(lua_State *L)
     tcgetattr(STDIN_FILENO, &usual);
     signals_catch(&editor->signals);
     el_resize(editor->el);
+    /* libedit would do so after the prompt: what is typed at once would show twice. */
+    el_set(editor->el, EL_PREP_TERM, 1);
     line = el_gets(editor->el, &count);
     fflush(editor->out);
     signals_release(&editor->signals);
