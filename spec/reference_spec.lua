@@ -85,6 +85,8 @@ function TestReference.test_keyferry_is_documented_name_by_name()
     if type(value) == "function" then there[name] = true end
   end
   lu.assertEquals(sorted(documented("keyferry.")), sorted(there))
+  lu.assertEquals(sorted(documented("testing.")),
+    sorted(functions_in(require("keyferry.testing"))))
   for name, value in pairs(keyferry) do
     if type(value) ~= "function" then
       lu.assertStrContains(shell.read("spec/reference/template.md"), "`keyferry." .. name .. "`")
@@ -121,13 +123,24 @@ function TestReference.test_userdata_is_documented_method_by_method()
   lu.assertTrue(count >= 7, count)
 end
 
+-- The methods of a value that lives in a class of its own.
+local function class_of(value)
+  return getmetatable(value).__index
+end
+
+local function scene_methods()
+  local scene <close> = require("keyferry.testing").scene({})
+  return class_of(scene)
+end
+
 local classes = {
   hsm = { file = "lua/keyferry/hsm.lua", class = "Hsm", methods = require("keyferry.hsm") },
   partition = { file = "lua/keyferry/partition.lua", class = "Partition",
     methods = require("keyferry.partition") },
   plan = { file = "lua/keyferry/plan.lua", class = "Plan", methods = require("keyferry.plan") },
   ctx = { file = "lua/keyferry/shell/context.lua", class = "Context",
-    methods = getmetatable(require("keyferry.shell.context").new({}, {}, {})).__index },
+    methods = class_of(require("keyferry.shell.context").new({}, {}, {})) },
+  scene = { file = "lua/keyferry/testing.lua", class = "Scene", methods = scene_methods() },
 }
 
 -- A method is documented: for readers, or with @local for those who read the source.
@@ -250,7 +263,7 @@ function TestReferenceExamples.test_each_noun_has_an_example()
     if line == "```lua" then shown[chapter] = true end
   end
   for _, noun in ipairs { "Errors", "keyferry", "hsm", "partition", "session", "object", "secret",
-    "domain", "sealed", "The backup", "plan", "endpoint", "module", "ctx" } do
+    "domain", "sealed", "The backup", "plan", "endpoint", "module", "testing", "ctx" } do
     lu.assertTrue(shown[noun] or false, noun)
   end
 end

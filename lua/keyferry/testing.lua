@@ -97,9 +97,9 @@ end
 
 --- Makes soft HSMs.
 -- @tparam table wanted by the name of each HSM a table: by the label of each partition its
---   objects (keyferry.testing.objects); `serial` of the HSM. A partition may have `password`,
+--   objects (see above); `serial` of the HSM. A partition may have `password`,
 --   `so_password` and `domain` (a text; false: none) beside its objects. `config`: more fields
---   of a configuration file, as text ('roles = {...}')
+--   of a configuration file, as text (`roles = {...}`)
 -- @treturn scene with `home`, `serials` (by name) and the texts `password`, `so_password`,
 --   `domain` that were used
 function M.scene(wanted)
@@ -119,17 +119,24 @@ function M.scene(wanted)
     return scene
 end
 
+local function check_open(scene)
+    if scene ~= current then
+        error("this scene is closed", 3)
+    end
+end
+
 --- Runs a policy as `keyferry run` does, in this process, with nobody at a terminal. All
 -- sessions are closed before and after.
 -- @param policy the path of its file, or its table
 -- @tparam[opt] table options its options by name; secrets as text
--- @tparam[opt] table how `answers`: what is said to a question, by a part of it ({ ["password
---   for"] = "1234" }; an array of texts is used up one by one), or function(question) -> text;
---   `env`: variables for secrets, { KEYFERRY_PASSWORD = "1234" }; `quiet`
+-- @tparam[opt] table how `answers`: what is said to a question, by a part of it
+--   (`{ ["password for"] = "1234" }`; an array of texts is used up one by one), or
+--   function(question) -> text; `env`: variables for secrets,
+--   `{ KEYFERRY_PASSWORD = "1234" }`; `quiet`
 -- @treturn table `status`, `out` and `err` (texts), `events` (of --json), `result` (the last
 --   of them), `asked` (the questions), `pauses` (seconds; nobody waited)
 function Scene:run(policy, options, how)
-    self:check_open()
+    check_open(self)
     start_over(self)
     local done = running.run(function(shell, command)
         return command.policy(shell, policy, options or {})
@@ -138,13 +145,13 @@ function Scene:run(policy, options, how)
     return done
 end
 
---- Runs a command, stock or own, such as "partition backup"; see Scene:run.
+--- Runs a command, stock or own, such as "partition backup"; see scene:run.
 -- @string name
 -- @tparam[opt] table options
 -- @tparam[opt] table how
--- @treturn table
+-- @treturn table as scene:run gives it
 function Scene:command(name, options, how)
-    self:check_open()
+    check_open(self)
     start_over(self)
     local done = running.run(function(shell, command)
         return command.call(shell, name, options or {})
@@ -153,15 +160,11 @@ function Scene:command(name, options, how)
     return done
 end
 
-function Scene:check_open()
-    if self ~= current then
-        error("this scene is closed", 3)
-    end
-end
-
 --- A partition, by its label; it has to be there.
+-- @string label
+-- @treturn partition
 function Scene:partition(label)
-    self:check_open()
+    check_open(self)
     return assert(keyferry.partition(label))
 end
 
@@ -176,7 +179,7 @@ end
 
 --- The objects of a partition.
 -- @string label
--- @tparam[opt] table filter as session:find takes it, { class = "private_key" }
+-- @tparam[opt] table filter as session:find takes it, `{ class = "private_key" }`
 -- @treturn table array of objects
 function Scene:objects(label, filter)
     return assert(self:session(label):find(filter))

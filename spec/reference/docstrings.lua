@@ -8,6 +8,7 @@
 -- session is made of session.c, endpoint.c and sealing.lua) needs a @submodule for each.
 -- What is not understood here is an error with file and line, never passed over.
 --
+--   docstrings.head(path) -> string
 --   docstrings.read(path) -> array of
 --     { file, line, name, args (from the code, nil in C), text,
 --       kind = "function" | "table" | "module" | "classmod",
@@ -188,6 +189,14 @@ local function check(entry)
       table.concat(documented, ", "))
   end
   return true
+end
+
+-- The words that a Lua file begins with, without their tags.
+function M.head(path)
+  local text = assert(shell.read(path), path):match("^%-%- SPDX[^\n]*\n%-%-%-( .-)\n[^-]")
+    or error(path .. " does not begin with a docstring", 0)
+  text = ("\n" .. text):gsub("\n%-?%-? ?", "\n"):gsub("\n@.*", "")
+  return (text:gsub("^\n%a+: (%a)", string.upper):gsub("^\n", ""))
 end
 
 function M.read(path)

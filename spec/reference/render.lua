@@ -3,10 +3,12 @@
 -- no single function. A line of the template may say
 --   {{contents}}              a list of links to all that follows
 --   {{functions PREFIX}}      all functions of that name: keyferry. hsm: session: ...
+--   {{head FILE}}             the words that a source begins with
 --   {{table NAME}}            the fields of a documented table
 --   {{list PREFIX}}           functions with one sentence each
 --   {{codes}}                 the codes of our own and what exit status they give
 --   {{when PREFIX}}           the rest of that chapter only when there is such a function
+local docstrings = require("reference.docstrings")
 local library = require("reference.library")
 local shell = require("support.shell")
 
@@ -48,10 +50,15 @@ local function prose(text, indent)
   local blocks, block = {}, nil
   for line in (text .. "\n"):gmatch("([^\n]*)\n") do
     local item = line:match("^%s*%* (.*)$")
-    if item or line:find("^%s*$") then
+    local is_code = line:find("^    ") and not item and (not block or block.code)
+    if item or line:find("^%s*$") or block and block.code ~= is_code then
       block = nil
     end
-    if item then
+    if is_code then
+      block = block or { code = true }
+      if #block == 0 then table.insert(blocks, block) end
+      table.insert(block, line)
+    elseif item then
       block = { item, item = true }
       table.insert(blocks, block)
     elseif line:find("%S") then
@@ -64,10 +71,11 @@ local function prose(text, indent)
   end
   local out, last = {}, nil
   for _, one in ipairs(blocks) do
-    local words = escape(table.concat(one, " "))
+    local words = one.code and "" or escape(table.concat(one, " "))
     if last then table.insert(out, (one.item and last.item) and "\n" or "\n\n") end
     if last or one.item then table.insert(out, indent) end
-    table.insert(out, one.item and "* " .. fill(words, indent .. "  ") or fill(words, indent))
+    table.insert(out, one.code and "```\n" .. table.concat(one, "\n"):gsub("%f[^\n\0]    ", "")
+      .. "\n```" or one.item and "* " .. fill(words, indent .. "  ") or fill(words, indent))
     last = one
   end
   return table.concat(out)
@@ -81,6 +89,7 @@ local nouns = { hsm = "hsm", partition = "partition", session = "session", objec
 -- "?secret" -> "[secret](#secret) or nil"
 local function type_text(kind)
   local maybe, name = kind:match("^(%??)(.*)$")
+  if name == "int" then name = "integer" end
   local words = {}
   for word in name:gmatch("[^|]+") do
     table.insert(words, nouns[word] and ("[%s](#%s)"):format(word, nouns[word]) or word)
@@ -208,6 +217,10 @@ function directives.functions(all, prefix)
   local parts = {}
   for _, entry in ipairs(list) do table.insert(parts, render_function(entry)) end
   return table.concat(parts, "\n\n")
+end
+
+function directives.head(_, path)
+  return prose(docstrings.head(path), "")
 end
 
 directives["function"] = function(all, name)
