@@ -114,40 +114,39 @@ local function parameter(param)
   return "* " .. prose(head .. ": " .. text, "  ")
 end
 
-local literals = { ["nil"] = true, ["true"] = true, ["false"] = true, err = true }
-
-local function value(one)
-  local kind = literals[one.type] and one.type ~= "err" and ("`%s`"):format(one.type)
-    or type_text(one.type)
-  return one.text ~= "" and kind .. " (" .. one.text:gsub("%s*\n%s*", " ") .. ")" or kind
+local function joined(text)
+  return (text:gsub("%s*\n%s*", " "))
 end
 
--- A refusal has its own line; its text says which codes.
-local function is_refusal(group)
-  return #group >= 2 and group[1].type == "nil" and group[2].type == "err"
+-- A word of Lua as it is, else the type.
+local function value(one)
+  local word = one.type
+  if word == "err" then return "[err](#errors)" end
+  return (word == "nil" or word == "true" or word == "false") and ("`%s`"):format(word)
+    or type_text(word)
+end
+
+-- "[sealed](#sealed), string (what was lost)"; what is said of the last one, or of an err,
+-- is said of them all.
+local function group_text(group)
+  local words, last = {}, ""
+  for i, one in ipairs(group) do
+    local text = joined(one.text)
+    if text ~= "" and (#group == 1 or one.type == "err") then
+      last = ": " .. text
+      text = ""
+    end
+    words[i] = value(one) .. (text ~= "" and " (" .. text .. ")" or "")
+  end
+  return table.concat(words, ", ") .. last
 end
 
 local function returns(entry)
   local lines = {}
-  for i, group in ipairs(entry.returns) do
-    local words = {}
-    for _, one in ipairs(group) do table.insert(words, value(one)) end
-    if is_refusal(group) then
-      local rest = { table.unpack(words, 3) }
-      table.insert(rest, 1, "`nil`, [err](#errors)")
-      words = rest
-      if group[2].text ~= "" then
-        words[#words] = words[#words] .. ": " .. group[2].text:gsub("%s*\n%s*", " ")
-      end
-      if group[3] then words = { "`nil`, [err](#errors), " .. value(group[3])
-        .. (group[2].text ~= "" and ": " .. group[2].text:gsub("%s*\n%s*", " ") or "") } end
-    end
-    local text = (i == 1 and "Returns " or "or ") .. table.concat(words, ", ")
-    table.insert(lines, text)
-  end
-  local text = table.concat(lines, "; ")
+  for _, group in ipairs(entry.returns) do table.insert(lines, group_text(group)) end
+  local text = table.concat(lines, "; or ")
   if text == "" then return nil end
-  return fill(escape(text .. (text:find("%.$") and "" or ".")), "")
+  return fill(escape("Returns " .. text .. (text:find("%.$") and "" or ".")), "")
 end
 
 -- Those that the template has nowhere by themselves.
