@@ -107,7 +107,7 @@ end
 
 function Test.test_a_report_that_cannot_be_written_is_a_failure()
   local s = example.scene()
-  local done = nightly(s, { report = "/nonexistent/report" })
+  local done = nightly(s, { report = s.home .. "/none/report" })
   lu.assertEquals(done.status, 7, done.out .. done.err)
   lu.assertStrContains(done.err, "No such file")
   lu.assertEquals(scene.contents(s:target()), scene.contents(s:source()))

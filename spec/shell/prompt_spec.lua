@@ -710,6 +710,15 @@ function TestLine.test_wrong_use_is_told_at_the_line_that_was_typed()
   p:finish()
 end
 
+function TestHistory.test_a_home_that_is_not_there_is_not_made()
+  local none = tmp.dir("home") .. "/none"
+  local done = process.run { "script", "-qec", build.keyferry, "/dev/null", input = "\4",
+    env = { HOME = none, XDG_STATE_HOME = false, KEYFERRY_HOME = tmp.dir("data"),
+      SOFTHSM2_CONF = "/nonexistent", TERM = "dumb" } }
+  lu.assertEquals(done.status, 0, done.out)
+  lu.assertFalse(os.execute("test -e " .. shell.quote(none)) == true)
+end
+
 local TestStart = {}
 
 local start_up = [[

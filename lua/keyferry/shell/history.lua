@@ -19,8 +19,9 @@ local function state_folder()
     if base and base:sub(1, 1) == "/" then
         return base .. "/keyferry"
     end
-    base = os.getenv("HOME")
-    return base and base:sub(1, 1) == "/" and base .. "/.local/state/keyferry" or nil
+    base = os.getenv("HOME") -- never made: a user without one (daemon) has no history
+    return base and base:sub(1, 1) == "/" and core.file.exists(base) == "directory"
+        and base .. "/.local/state/keyferry" or nil
 end
 
 local function escaped(line)
