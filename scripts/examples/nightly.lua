@@ -5,7 +5,7 @@
 -- challenges every key, and writes a file whose first line is its Subject, whatever happened:
 --
 --   17 2 * * * KEYFERRY_PASSWORD_FILE=/etc/keyferry/pw KEYFERRY_TOKENPW_FILE=/etc/keyferry/tokenpw
---       keyferry run .../nightly.lua -partition payments -tokenpar payments-backup
+--       keyferry run scripts/examples/nightly.lua -partition payments -tokenpar payments-backup
 --       -serial 496771 -report /var/lib/keyferry/report >/dev/null 2>&1;
 --       sendmail admin@example.com </var/lib/keyferry/report            (one line)
 --
