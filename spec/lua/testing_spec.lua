@@ -178,6 +178,20 @@ function TestTesting.test_a_command_is_run_like_a_policy()
   lu.assertTrue(scene:same("payments", "new one"))
 end
 
+function TestTesting.test_it_works_in_the_program_and_not_in_a_policy()
+  local code = [[local testing = require "keyferry.testing"
+    local scene <close> = testing.scene { prod = { payments = { { aes = "kek" } } } }
+    print(scene:labels("payments")[1])]]
+  local env = { SOFTHSM2_CONF = "/nonexistent", XDG_CONFIG_HOME = tmp.dir("config") }
+  lu.assertEquals(process.must { build.keyferry, "-e", code, env = env }, "kek\n")
+  lu.assertEquals(process.must { build.keyferry, input = code, env = env }, "kek\n")
+  local path = tmp.file([[return { name = "x y", summary = "x", category = "reads",
+    run = function() require("keyferry.testing") end }]], "policy.lua")
+  local done = process.run { build.keyferry, "run", path, env = env }
+  lu.assertEquals(done.status, 8)
+  lu.assertStrContains(done.err, 'a policy is run by a test: it requires "keyferry"')
+end
+
 -- Plain lua5.4, with the library where `make install-lua` puts it; the state is not closed.
 function TestTesting.test_it_works_in_plain_lua_as_installed()
   local dir = tmp.dir("installed")

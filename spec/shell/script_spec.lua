@@ -121,6 +121,11 @@ return {
                 "requires \"keyferry\"")
         end,
 
+        test_a_policy_runs_no_test = function()
+            lu.assertStrContains(refusal("require 'keyferry.testing' " .. BODY).what,
+                "a policy is run by a test")
+        end,
+
         test_a_binary_chunk_is_not_run = function()
             lu.assertEquals(refusal(string.dump(load(BODY))).code, "KFR_SCRIPT")
             lu.assertStrContains(refusal(
