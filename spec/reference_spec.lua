@@ -156,23 +156,42 @@ function TestReference.test_classes_are_documented_method_by_method()
   end
 end
 
--- The table `fields` that keyferry.backup accepts.
-local function accepted(check)
-  for i = 1, 50 do
-    local name, value = debug.getupvalue(check, i)
-    if name == "fields" then return value end
+-- A local that a function, or one that it calls, can see.
+local function upvalue(f, wanted, depth)
+  for i = 1, 60 do
+    local name, value = debug.getupvalue(f, i)
+    if name == wanted then return value end
+    if type(value) == "function" and depth > 0 then
+      local found = upvalue(value, wanted, depth - 1)
+      if found then return found end
+    end
   end
-  error("backup.check has no upvalue `fields`")
 end
 
-function TestReference.test_options_of_a_backup_are_those_it_takes()
-  local known = {}
-  local text = all.by_name["keyferry.backup"].params[1].text
+-- The options that a parameter's text has: in front of a colon when it is a list, else all
+-- names in backticks.
+local function options_in(text)
+  local known, is_list = {}, false
   for item in text:gmatch("\n%s*%* ([^\n]*)") do
+    is_list = true
     local names = item:match("^([`%w_, ]+):") or error("which option is it? " .. item)
     for name in names:gmatch("`([%w_]+)`") do known[name] = true end
   end
-  lu.assertEquals(sorted(known), sorted(accepted(require("keyferry.backup").check)))
+  for name in text:gmatch(is_list and "%z" or "`([%w_]+)`") do known[name] = true end
+  return known
+end
+
+function TestReference.test_options_are_those_that_are_taken()
+  local session_methods = methods_of("session")
+  for _, case in ipairs {
+    { "keyferry.backup", 1, upvalue(require("keyferry.backup").check, "fields", 1) },
+    { "session:open", 2, upvalue(session_methods.seal, "fields", 2) },
+    { "plan:run", 1, upvalue(classes.plan.methods.run, "run_hooks", 2) },
+  } do
+    local name, param, taken = table.unpack(case)
+    lu.assertIsTable(taken, name .. ": the names that it takes")
+    lu.assertEquals(sorted(options_in(all.by_name[name].params[param].text)), sorted(taken), name)
+  end
 end
 
 -- The core is for those who change the library: its functions are told where they are defined.
@@ -202,7 +221,8 @@ function TestReference.test_codes_are_those_there_are()
   for _, path in ipairs(shell.lines("find lua c scripts -name '*.lua' -o -name '*.[ch]'")) do
     for code in shell.read(path):gmatch("\"(KFR_[%u_]+)\"") do
       if code ~= "KFR_OK" then
-        lu.assertStrContains(text, ("\n| `%s` | "):format(code), false, path)
+        lu.assertTrue(text:find(("\n| `%s` | "):format(code), 1, true) ~= nil,
+          ("%s, of %s, is not in the table of codes"):format(code, path))
       end
     end
   end

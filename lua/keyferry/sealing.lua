@@ -91,7 +91,7 @@ end
 methods.seal = method("seal", seal)
 
 --- Opens a sealed object in this session's partition: its clone is there and durable.
--- What seal gave may be passed on as it is: target:open(source:seal(object)).
+-- What seal gave may be passed on as it is: `target:open(source:seal(object))`.
 -- @function session:open
 -- @tparam sealed sealed
 -- @tparam[opt] table options `domain`, `engine` as for seal; `changes`: attributes that the
@@ -100,6 +100,9 @@ methods.seal = method("seal", seal)
 -- @treturn[1] string what the clone could not keep ("" when nothing)
 -- @treturn[2] nil
 -- @treturn[2] err KFR_DOMAIN_MISMATCH, KFR_DAMAGED, KFR_REFUSED, ...
+-- @usage
+-- local clone, lost = target:open(session:seal(key), { changes = { label = "kek of today" } })
+-- print(clone.label, lost == "", keyferry.challenge(key, clone))  --> kek of today	true	true
 local open_sealed = method("open", open)
 
 function methods.open(session, sealed, options)
