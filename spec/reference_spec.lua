@@ -128,19 +128,20 @@ local function class_of(value)
   return getmetatable(value).__index
 end
 
-local function scene_methods()
-  local scene <close> = require("keyferry.testing").scene({})
-  return class_of(scene)
-end
-
 local classes = {
-  hsm = { file = "lua/keyferry/hsm.lua", class = "Hsm", methods = require("keyferry.hsm") },
+  hsm = { file = "lua/keyferry/hsm.lua", class = "Hsm",
+    methods = function() return require("keyferry.hsm") end },
   partition = { file = "lua/keyferry/partition.lua", class = "Partition",
-    methods = require("keyferry.partition") },
-  plan = { file = "lua/keyferry/plan.lua", class = "Plan", methods = require("keyferry.plan") },
+    methods = function() return require("keyferry.partition") end },
+  plan = { file = "lua/keyferry/plan.lua", class = "Plan",
+    methods = function() return require("keyferry.plan") end },
   ctx = { file = "lua/keyferry/shell/context.lua", class = "Context",
-    methods = class_of(require("keyferry.shell.context").new({}, {}, {})) },
-  scene = { file = "lua/keyferry/testing.lua", class = "Scene", methods = scene_methods() },
+    methods = function() return class_of(require("keyferry.shell.context").new({}, {}, {})) end },
+  scene = { file = "lua/keyferry/testing.lua", class = "Scene",
+    methods = function()
+      local scene <close> = require("keyferry.testing").scene({})
+      return class_of(scene)
+    end },
 }
 
 -- A method is documented: for readers, or with @local for those who read the source.
@@ -152,7 +153,7 @@ function TestReference.test_classes_are_documented_method_by_method()
       local name = entry.kind == "function" and entry.name:match("^" .. class.class .. "[.:](.+)$")
       if name and (entry.is_local or name == "new") then known[name] = true end
     end
-    lu.assertEquals(sorted(known), sorted(functions_in(class.methods)), noun)
+    lu.assertEquals(sorted(known), sorted(functions_in(class.methods())), noun)
   end
 end
 
@@ -186,7 +187,7 @@ function TestReference.test_options_are_those_that_are_taken()
   for _, case in ipairs {
     { "keyferry.backup", 1, upvalue(require("keyferry.backup").check, "fields", 1) },
     { "session:open", 2, upvalue(session_methods.seal, "fields", 2) },
-    { "plan:run", 1, upvalue(classes.plan.methods.run, "run_hooks", 2) },
+    { "plan:run", 1, upvalue(require("keyferry.plan").run, "run_hooks", 2) },
   } do
     local name, param, taken = table.unpack(case)
     lu.assertIsTable(taken, name .. ": the names that it takes")

@@ -170,7 +170,7 @@ function Context:run(name, options)
 end
 
 --- Says what became of one object, as `partition backup` does: its line, or its JSON event.
--- @tparam table result as keyferry.backup's on_result gets it
+-- @tparam result result as keyferry.backup's on_result gets it
 -- @tparam partition partition the source
 function Context:tell(result, partition)
     self.told = self.told or { cloned = 0 } -- for the end, should the script fail
@@ -180,7 +180,7 @@ end
 
 --- The end of a script that made a backup: warnings, counts, the last line and the exit status
 -- (what it returns is what `run` returns).
--- @tparam table report as keyferry.backup returns it
+-- @tparam report report as keyferry.backup returns it
 -- @string[opt] target the name of the target partition, for the warnings
 -- @treturn integer the exit status
 function Context:conclude(report, target)
