@@ -75,7 +75,7 @@ function M.open(shell)
         return self
     end
     self.path = path
-    for line in bytes:gmatch("([^\n]+)\n") do
+    for line in (bytes:match("^.*\n") or ""):gmatch("[^\n]+") do -- in one pass
         line = unescaped(line)
         if is_plain(line) and #line <= MAX_BYTES then
             add(self, line)

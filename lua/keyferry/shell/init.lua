@@ -31,11 +31,16 @@ local GLOBALS = {
 local MAX_INPUT = 16 * 1024 * 1024
 
 local function from_input(shell)
-    local code
+    local code, problem
     if core.terminal.is(0) then
         return prompt.loop(shell)
     end
-    code = io.read(MAX_INPUT + 1) or ""
+    code, problem = io.read(MAX_INPUT + 1)
+    if problem then
+        return failure.plain(shell, core.error({ code = "KFR_SYSTEM",
+            what = "standard input: " .. problem }))
+    end
+    code = code or ""
     if #code > MAX_INPUT then
         return failure.plain(shell, failure.usage("standard input is too long to be Lua"))
     end

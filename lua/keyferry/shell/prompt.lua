@@ -55,7 +55,8 @@ end
 -- @tparam table env the globals of the prompt
 -- @treturn boolean
 function M.is_command(line, env)
-    local word, rest = line:match("^%s*([%l][%w_-]*)(.-)%s*$")
+    local word, behind = line:match("^%s*([%l][%w_-]*)()")
+    local rest = word and (line:find("%S", behind) and line:sub(behind) or "")
     local compiled, problem
     if not word then
         return false

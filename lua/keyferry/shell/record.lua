@@ -169,7 +169,7 @@ end
 
 -- A call of checked() with code in it, which may end in a comment.
 local function checked(code)
-    local stripped = code:gsub("[;%s]+$", "")
+    local stripped = code:match("^.*[^;%s]") or ""
     return "\2(" .. stripped .. (code:find("--", 1, true) and "\n" or "") .. ")"
 end
 
