@@ -75,11 +75,17 @@ local function run(ctx)
     return 0
 end
 
+-- A day that there is: a backup of the 39th would be dated later than any to come.
+local function is_day(date)
+    local year, month, day = date:match("^(%d%d%d%d)(%d%d)(%d%d)$")
+    return year and os.date("%Y%m%d", os.time{ year = year, month = month, day = day }) == date
+end
+
 local function rules(options)
     if #options.tokenpar > 23 or options.tokenpar:find("^pkcs11:") then
         return "-tokenpar takes a label of 23 bytes at most: the date is added to it"
-    elseif options.date and not options.date:find("^%d%d%d%d[01]%d[0-3]%d$") then
-        return "-date takes YYYYMMDD"
+    elseif options.date and not is_day(options.date) then
+        return "-date takes a day, YYYYMMDD"
     end
     return nil
 end

@@ -88,7 +88,9 @@ end
 function Test.test_keep_none_is_wrong_use()
   local s = scene.new()
   lu.assertEquals(rotate(s, "20261102", { "-force", keep = "0" }).status, 2)
-  lu.assertEquals(rotate(s, "2026-11-02").status, 2)
+  for _, date in ipairs { "2026-11-02", "20261139", "20260230", "today" } do
+    lu.assertEquals(rotate(s, date).status, 2, date)
+  end
   lu.assertEquals(vault(s), {})
 end
 

@@ -62,6 +62,18 @@ function TestTesting.test_a_scene_has_the_objects_and_is_gone_afterwards()
   lu.assertNil(core.file.exists(home))
 end
 
+function TestTesting.test_a_scene_may_have_many_objects()
+  local list = {}
+  for i = 1, 254 do list[i] = { data = "note " .. i } end
+  list[255], list[256] = { secret = "mac" }, { secret = "mac" }
+  local scene <close> = testing.scene { prod = { payments = list } }
+  lu.assertEquals(#scene:objects("payments"), 256)
+  local ids = {}
+  for i, key in ipairs(scene:objects("payments", { label = "mac" })) do ids[i] = key.id end
+  table.sort(ids)
+  lu.assertEquals(ids, { "\1\0", "\255" })
+end
+
 function TestTesting.test_it_is_gone_after_a_failure_too()
   local home
   lu.assertErrorMsgContains("no such luck", function()

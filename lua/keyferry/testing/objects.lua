@@ -14,7 +14,7 @@
 -- Short forms make what is hardest to back up: objects of the token, private, and keys that
 -- are sensitive and not extractable. Further fields are attributes (of a pair: of the private
 -- key; `public` has those of the public one). Without `id` each gets the next number as one
--- byte; `id = ""` is none.
+-- byte, from the 256th as two; `id = ""` is none.
 local M = {}
 
 local P256 = "\6\8\42\134\72\206\61\3\1\7" -- OID prime256v1, RFC 5480
@@ -99,7 +99,7 @@ local function attributes_of(word, wanted, number)
     fields[word] = nil
     fields.label = wanted[word]
     if fields.id == nil then
-        fields.id = string.char(number)
+        fields.id = number < 256 and string.char(number) or string.pack(">I2", number)
     elseif fields.id == "" then
         fields.id = nil
     end
@@ -109,7 +109,7 @@ end
 --- Makes one object, or one pair.
 -- @tparam session session a writable one
 -- @tparam table wanted
--- @tparam integer number its place, 1 to 255: its id when it has none
+-- @tparam integer number its place, 1 to 65535: its id when it has none
 -- @treturn[1] object
 -- @treturn[2] nil
 -- @treturn[2] err
