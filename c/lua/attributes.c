@@ -303,6 +303,17 @@ static void set_value(lua_State *L, struct kf_attributes *set, uint64_t type)
     }
 }
 
+/* Which of two would count is chance: a table has no order. */
+static void set_once(lua_State *L, struct kf_attributes *set, uint64_t type)
+{
+    char text[64];
+
+    if (kf_attributes_get(set, type))
+        luaL_error(L, "%s is given twice, by two of its names",
+                   kf_name_text(KF_CKA, type, text, sizeof text));
+    set_value(L, set, type);
+}
+
 static bool is_excepted(lua_State *L, int index, const char *const *except)
 {
     if (lua_type(L, index) != LUA_TSTRING)
@@ -328,7 +339,7 @@ struct kf_attributes *kf_lua_check_attributes(lua_State *L, int index,
     lua_pushnil(L);
     while (lua_next(L, index)) {
         if (!is_excepted(L, -2, except))
-            set_value(L, keep->held, kf_lua_check_attribute_type(L, -2));
+            set_once(L, keep->held, kf_lua_check_attribute_type(L, -2));
         lua_pop(L, 1);
     }
     return keep->held;

@@ -62,6 +62,9 @@ local function by_attributes(wanted)
     local tests = {}
     for name, value in pairs(wanted) do
         local nick = nick_of(name)
+        if tests[nick] then
+            error(("%s is given twice, by two of its names"):format(nick), 0)
+        end
         tests[nick] = value_test(nick, value)
     end
     return function(object)
