@@ -20,6 +20,7 @@
 enum { LINE_CHARACTERS = 1024 * 1024, HISTORY_LINES = 1000, PROMPT_BYTES = 256 };
 enum { CTRL_C = 0x03, CTRL_D = 0x04, TAB = 0x09, CTRL_Z = 0x1A };
 enum { REPLACEMENT = 0xFFFD };
+enum { LEAST_COLUMNS = 20, LEAST_ROWS = 4 };
 
 enum outcome { READING, INTERRUPTED, ENDED, TOO_LONG };
 
@@ -46,6 +47,29 @@ struct editor {
     enum outcome outcome;
     int again; /* a byte that was read too far; -1: none */
 };
+
+/* -- The terminal's size ------------------------------------------------------------ */
+
+static void at_least(EditLine *el, const char *capability, int least)
+{
+    char text[16];
+    int now = least;
+
+    if (el_get(el, EL_GETTC, capability, &now) != 0 || now >= least)
+        return;
+    snprintf(text, sizeof text, "%d", least);
+    el_set(el, EL_SETTC, capability, text, NULL);
+}
+
+/* Below some columns libedit writes past the end of what it keeps of the screen: then the
+ * line looks odd, and no more. While a line is edited it has to be drawn anew afterwards:
+ * libedit goes on at the row of before, which there may not be any more. */
+static void fit(EditLine *el)
+{
+    el_resize(el);
+    at_least(el, "co", LEAST_COLUMNS);
+    at_least(el, "li", LEAST_ROWS);
+}
 
 /* -- Signals ----------------------------------------------------------------------- */
 
@@ -122,7 +146,9 @@ static void obey(struct editor *editor, int number)
         el_set(editor->el, EL_REFRESH);
         break;
     case SIGWINCH:
-        el_resize(editor->el);
+        fputc('\r', editor->out);
+        fit(editor->el);
+        el_set(editor->el, EL_REFRESH);
         break;
     default: /* SIGTERM, SIGHUP; SIGQUIT does not come back */
         deliver(editor, number);
@@ -562,7 +588,7 @@ static int editor_read(lua_State *L)
     editor->again = -1;
     tcgetattr(STDIN_FILENO, &usual);
     signals_catch(&editor->signals);
-    el_resize(editor->el);
+    fit(editor->el);
     /* libedit would do so after the prompt: what is typed at once would show twice. */
     el_set(editor->el, EL_PREP_TERM, 1);
     line = el_gets(editor->el, &count);
@@ -616,7 +642,7 @@ static int editor_columns(lua_State *L)
 
     luaL_argcheck(L, editor->el, 1, "this editor is closed");
     if (!editor->L) /* completion asks while a line is read */
-        el_resize(editor->el);
+        fit(editor->el);
     if (el_get(editor->el, EL_GETTC, "co", &columns) != 0 || columns < 1)
         columns = 80;
     lua_pushinteger(L, columns);

@@ -126,7 +126,7 @@ function M.main(words)
     if not parsed then
         return shell.out:close(failure.plain(shell, failure.usage(problem, hint)))
     end
-    ok, code = xpcall(dispatch, debug.traceback, shell, parsed, words)
+    ok, code = xpcall(dispatch, failure.handler(shell.debug), shell, parsed, words)
     if not ok then
         shell.out:err("error: " .. text.clean(shell.debug and code or failure.one_line(code),
             "\n\t"))

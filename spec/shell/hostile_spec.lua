@@ -1,0 +1,97 @@
+-- SPDX-License-Identifier: MIT
+-- Input that nobody would type, terminals of odd sizes, files that are no history: the prompt
+-- goes on, or the program ends with a clear error.
+local lu = require("luaunit")
+
+local build = require("support.build")
+local process = require("support.process")
+local shell = require("support.shell")
+local terminal = require("support.terminal")
+local tmp = require("support.tmp")
+
+local PROMPT = "keyferry:> "
+
+local function environment(home)
+  return { HOME = home, KEYFERRY_HOME = home, SOFTHSM2_CONF = "/nonexistent",
+    XDG_CONFIG_HOME = home .. "/config", XDG_DATA_HOME = false, XDG_STATE_HOME = false,
+    NO_COLOR = "1" }
+end
+
+local function start(home)
+  local t = terminal.start { build.keyferry, env = environment(home or tmp.dir("home")),
+    width = 150 }
+  t:wait_for(PROMPT)
+  return t
+end
+
+local function resize(t, columns, rows)
+  process.must { "stty", "-F", t.tty, "cols", columns, "rows", rows }
+end
+
+-- Goes on: an expression still gives its value, and Ctrl-D still ends it in order.
+local function assert_goes_on(t)
+  t:line("'still ' .. 'there'")
+  t:wait_for("still there")
+  t:wait_for(PROMPT)
+  t:key("C-d")
+  local done = t:finish()
+  lu.assertEquals({ done.status, done.restored }, { 0, true }, done.screen)
+end
+
+local TestTerminal = {}
+
+function TestTerminal.test_may_shrink_below_the_row_of_a_long_line()
+  for _, size in ipairs { { 40, 3 }, { 2, 1 }, { 3, 1 }, { 1, 1 }, { 0, 0 } } do
+    local t <close> = start()
+    t:type("-- " .. ("long line "):rep(140) .. "TYPED")
+    t:wait_for("TYPED")
+    resize(t, size[1], size[2])
+    t:type("ABCDEF")
+    t:key("Home", "End", "BSpace", "C-c")
+    t:type("keyferry.")
+    t:key("Tab", "C-c")
+    resize(t, 150, 40)
+    assert_goes_on(t)
+  end
+end
+
+local TestInput = {}
+
+function TestInput.test_long_runs_of_blanks_are_read_in_one_pass()
+  local prompt = require("keyferry.shell.prompt")
+  local blanks = (" "):rep(1000000)
+  local from = os.clock()
+  lu.assertFalse(prompt.is_command("x" .. blanks .. "= 1", {}))
+  lu.assertTrue(prompt.is_command("help" .. blanks, {}))
+  lu.assertTrue(prompt.is_command("help" .. blanks .. "hsm", {}))
+  lu.assertTrue(os.clock() - from < 5)
+end
+
+function TestInput.test_a_history_file_of_one_endless_line_does_not_keep_the_prompt_waiting()
+  local home = tmp.dir("home")
+  local file = home .. "/.local/state/keyferry/history"
+  process.must { "mkdir", "-p", "-m", "700", home .. "/.local/state/keyferry" }
+  shell.write(file, "'first'\n" .. ("x"):rep(1500000))
+  process.must { "chmod", "600", file }
+  local t <close> = start(home)
+  assert_goes_on(t)
+end
+
+function TestInput.test_nesting_too_deep_is_one_line()
+  local t <close> = start()
+  t:line("f(" .. ("("):rep(300) .. "1" .. (")"):rep(300) .. ")")
+  t:wait_for("error: ")
+  local from = t.seen
+  t:wait_for(PROMPT)
+  lu.assertEquals(t:text():sub(from, t.seen - 1 - #PROMPT), "C stack overflow\n")
+  assert_goes_on(t)
+end
+
+function TestInput.test_that_cannot_be_read_is_no_empty_program()
+  local done = process.run { "sh", "-c", 'exec "$0" </', build.keyferry,
+    env = environment(tmp.dir("home")) }
+  lu.assertEquals({ done.status, done.out }, { 7, "" }, done.err)
+  lu.assertStrContains(done.err, "error: standard input: Is a directory")
+end
+
+return { TestTerminal = TestTerminal, TestInput = TestInput }
