@@ -108,6 +108,7 @@ test: deps-test ## run the specs; the last line is "N passed, N failed"
 bench: deps-test ## measure it against plain PKCS#11 programs
 	@$(MAKE) --no-print-directory all spec-tools
 	@KEYFERRY_BUILD=$(B) $(LUA) spec/bench/run.lua
+	@KEYFERRY_BUILD=$(B) $(LUA) spec/bench/shell.lua
 
 check: ## lint, sanitize and memcheck
 	@$(MAKE) --no-print-directory lint

@@ -5,7 +5,6 @@
 local lu = require("luaunit")
 
 local build = require("support.build")
-local core = require("keyferry.core")
 local process = require("support.process")
 local shell = require("support.shell")
 local softhsm = require("support.softhsm")
@@ -374,18 +373,4 @@ end
 
 -- How long bash and zsh wait for an answer, with the labels of all those tokens in it; the
 -- best of some, since the machine has other work, too.
-local TestTime = {}
-
-function TestTime.test_an_answer_is_there_before_one_notices()
-  local w = world()
-  local best = math.huge
-  for _ = 1, 5 do
-    local began = core.now()
-    process.must { build.keyferry, "--complete", "bash", env = w.env,
-      input = "keyferry probe show -text p\0p\0" }
-    best = math.min(best, core.now() - began)
-  end
-  lu.assertTrue(best < (os.getenv("ASAN_OPTIONS") and 0.5 or 0.05), best)
-end
-
-return { TestBash = TestBash, TestZsh = TestZsh, TestPrompt = TestPrompt, TestTime = TestTime }
+return { TestBash = TestBash, TestZsh = TestZsh, TestPrompt = TestPrompt }

@@ -4,7 +4,6 @@
 local lu = require("luaunit")
 
 local build = require("support.build")
-local core = require("keyferry.core")
 local hsm_class = require("keyferry.hsm")
 local keyferry = require("keyferry")
 local process = require("support.process")
@@ -358,36 +357,6 @@ function TestHarmless.test_an_hsm_that_cannot_be_read_is_left_out()
   table.insert(keyferry.hsms(), path)
   lu.assertEquals(offers("hsm show -name b"), { "broken " })
   lu.assertEquals(lines("partition show -partition z"), { "partition show -partition zeta " })
-end
-
--- The best of some tries, in milliseconds: the machine has other work, too.
-local function milliseconds(call, ...)
-  local best = math.huge
-  for _ = 1, 5 do
-    local start = core.now()
-    call(...)
-    best = math.min(best, (core.now() - start) * 1000)
-  end
-  return best
-end
-
-function TestHarmless.test_ten_thousand_objects_are_no_slower()
-  local dir = tmp.memory("many")
-  local hsm = softhsm.fresh(dir)
-  local token = hsm:init_token("crowded")
-  token:aes("kek", "01")
-  local object = shell.lines("ls " .. shell.quote(token.dir) .. "/*-*.object")[1]
-  local bytes = shell.read(object)
-  for i = 1, 10000 do
-    shell.write(("%s/%08x-0000-4000-8000-000000000000.object"):format(token.dir, i), bytes)
-  end
-  keyferry.configure { home = home(), config = tmp.file(([[return { system = false, hsms = { {
-    name = "big", serial = "9", module = %q, env = { SOFTHSM2_CONF = %q } } } }]]):format(
-    hsm.module, hsm.conf), "config.lua") }
-  for _, line in ipairs { "partition show -partition cro", 'keyferry.partition "cro' } do
-    lu.assertEquals(#offers(line), 1)
-    lu.assertTrue(milliseconds(offers, line) < (os.getenv("ASAN_OPTIONS") and 500 or 50), line)
-  end
 end
 
 return { TestCommands = TestCommands, TestQuoting = TestQuoting, TestLua = TestLua,

@@ -719,33 +719,6 @@ function TestHistory.test_a_home_that_is_not_there_is_not_made()
   lu.assertFalse(os.execute("test -e " .. shell.quote(none)) == true)
 end
 
-local TestStart = {}
-
-local start_up = [[
-set timeout 10
-log_user 0
-set best 1000
-for {set i 0} {$i < 10} {incr i} {
-  set start [clock microseconds]
-  spawn -noecho $env(KEYFERRY)
-  expect "keyferry:> "
-  set took [expr {([clock microseconds] - $start) / 1000.0}]
-  if {$took < $best} { set best $took }
-  send "exit\r"
-  expect eof
-  wait
-}
-puts $best
-]]
-
--- From the start of the program to its prompt, the best of ten.
-function TestStart.test_takes_less_than_50_ms()
-  local home = tmp.dir("home")
-  local best = tonumber(process.must { "expect", "-c", start_up, env = { HOME = home,
-    TERM = "xterm", NO_COLOR = "1", KEYFERRY = build.keyferry } })
-  lu.assertTrue(best < 50, ("%.1f ms"):format(best))
-end
-
 return { TestLine = TestLine, TestKeys = TestKeys, TestInterrupt = TestInterrupt,
   TestEnd = TestEnd, TestHostile = TestHostile, TestTerminal = TestTerminal,
-  TestHistory = TestHistory, TestRecord = TestRecord, TestStart = TestStart }
+  TestHistory = TestHistory, TestRecord = TestRecord }
