@@ -236,7 +236,7 @@ static int session_logout(lua_State *L)
 /***
 Gives the token its user PIN (C_InitPIN); the session is logged in as "so".
 @function session:init_pin
-@tparam secret pin
+@tparam ?secret pin nil: by the protected authentication path
 @treturn[1] true
 @treturn[2] nil
 @treturn[2] err
