@@ -25,6 +25,7 @@ function M.core(fields)
         secret_from_env = function() return nil end,
         secret_from_file = function() return nil end,
         terminal = { is = function() return false end },
+        interruptible = xpcall,
     }
     for name, value in pairs(fields or {}) do
         core[name] = value

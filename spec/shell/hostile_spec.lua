@@ -55,6 +55,49 @@ function TestTerminal.test_may_shrink_below_the_row_of_a_long_line()
   end
 end
 
+local TestScript = {}
+
+function TestScript.test_that_never_ends_does_not_keep_the_prompt_waiting()
+  local home = tmp.dir("home")
+  local folder = home .. "/config/keyferry/scripts/partition"
+  process.must { "mkdir", "-p", "-m", "700", folder }
+  shell.write(folder .. "/loop.lua", "while true do end")
+  local t <close> = start(home)
+  t:line("1 -abc")
+  t:wait_for("error: ")
+  t:wait_for(PROMPT, 5)
+  for _, line in ipairs { "partition loop -x 1", "run " .. folder .. "/loop.lua -x 1" } do
+    t:line(line)
+    t:wait_for(line)
+    t:wait_until("isig", true) -- no line is read: it runs
+    shell.sleep(1) -- what looks at it first has given up
+    t:key("C-c")
+    t:wait_for("interrupted", 5)
+    t:wait_for(PROMPT, 5)
+  end
+  assert_goes_on(t)
+end
+
+local TestSecret = {}
+
+function TestSecret.test_made_in_a_roundabout_way_is_not_recorded()
+  local home = tmp.dir("home")
+  local t <close> = start(home)
+  for _, line in ipairs { "ok, a = pcall(keyferry.secret, 'hunter1')",
+    "b = keyferry['sec' .. 'ret']('hunter2')", "c = keyferry.secret 'hunter3'",
+    "for _, word in ipairs { 'hunter4', 'hunter5' } do keyferry.secret(word) end",
+    "d = 'kept'", "record " .. home .. "/policy.lua" } do
+    t:line(line)
+    t:wait_for(PROMPT)
+  end
+  local policy = assert(shell.read(home .. "/policy.lua"))
+  lu.assertNil(policy:find("hunter", 1, true), policy)
+  lu.assertStrContains(policy, "c = ")
+  lu.assertStrContains(policy, "'kept'")
+  lu.assertNil((shell.read(home .. "/.local/state/keyferry/history") or ""):find("hunter", 1, true))
+  assert_goes_on(t)
+end
+
 local TestInput = {}
 
 function TestInput.test_long_runs_of_blanks_are_read_in_one_pass()
@@ -94,4 +137,5 @@ function TestInput.test_that_cannot_be_read_is_no_empty_program()
   lu.assertStrContains(done.err, "error: standard input: Is a directory")
 end
 
-return { TestTerminal = TestTerminal, TestInput = TestInput }
+return { TestTerminal = TestTerminal, TestScript = TestScript, TestSecret = TestSecret,
+  TestInput = TestInput }

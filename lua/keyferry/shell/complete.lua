@@ -13,7 +13,6 @@ local text = require("keyferry.shell.text")
 
 local M = {}
 
-local MAX_STEPS = 10000000
 local MAX_LINE = 65536
 
 local HELP = { name = "help", kind = "flag", help = "Say what this command does." }
@@ -27,21 +26,6 @@ local VERBS = {
     { name = "exit", help = "Leave.", prompt = true },
     { name = "quit", help = "Leave.", prompt = true },
 }
-
-local function silence() end
-
--- A user's script that does not come to an end does not end the prompt either.
-local function load_script(entry)
-    local thread = coroutine.create(script.load)
-    local ok, found
-    debug.sethook(thread, function()
-        error("it does not come to an end", 0)
-    end, "", MAX_STEPS)
-    ok, found = coroutine.resume(thread, entry.path, {
-        name = entry.noun .. " " .. entry.verb, stock = not entry.own, print = silence,
-    })
-    return ok and type(found) == "table" and found or nil
-end
 
 local function begins(value, typed)
     return value:sub(1, #typed) == typed
@@ -260,7 +244,7 @@ end
 local function add_verbs(result, entries, word, how)
     for _, entry in ipairs(entries) do
         if begins(entry.verb, word) then
-            local found = how.describe and load_script(entry)
+            local found = how.describe and script.peek(entry)
             add(result, word, { value = entry.verb, help = found and found.summary })
         end
     end
@@ -296,7 +280,7 @@ local function add_of_noun(result, entries, words, i, word, how)
     end
     found = text.matching(words[i + 1], distinct(verbs, "verb"))
     for _, entry in ipairs(#found == 1 and verbs or {}) do
-        found.script = entry.verb == found[1] and load_script(entry) or found.script
+        found.script = entry.verb == found[1] and script.peek(entry) or found.script
     end
     if found.script then
         local spec = with_help(found.script.options or {})

@@ -20,8 +20,6 @@ local HOLDS = {
 -- The secret options that every installation has; the others come from the scripts.
 local SECRET_OPTIONS = { password = true, tokenpw = true, tokensopwd = true, domain = true }
 
-local function silent() end
-
 --- A judge, who learns what secret() is called otherwise (`s = keyferry.secret`).
 function M.new()
     return setmetatable({ makes = { secret = true } }, Discreet)
@@ -84,12 +82,6 @@ end
 
 -- -- Commands ----------------------------------------------------------------------------
 
-local function load_entry(entry)
-    return script.load(entry.path, {
-        name = entry.noun .. " " .. entry.verb, stock = not entry.own, print = silent,
-    })
-end
-
 local function one_of(field, typed, entries)
     local names, seen = {}, {}
     for _, entry in ipairs(entries) do
@@ -110,7 +102,7 @@ function M.script_of(list)
     local entries = script.all()
     local noun, of_noun, verb, entry
     if list[1] == "run" then
-        return list[2] and script.load(list[2], { print = silent }) or nil, 3
+        return list[2] and script.peek({ path = list[2] }), 3
     end
     noun = one_of("noun", list[1], entries)
     of_noun = {}
@@ -121,7 +113,7 @@ function M.script_of(list)
     end
     verb = list[2] and one_of("verb", list[2], of_noun)
     entry = noun and verb and script.find(noun, verb)
-    return entry and load_entry(entry) or nil, 3
+    return entry and script.peek(entry) or nil, 3
 end
 
 -- Whether one typed option is known, and known to be none of the secret ones.
@@ -164,7 +156,7 @@ local function secret_options()
         names[name] = true
     end
     for _, entry in ipairs(script.all()) do
-        local found = load_entry(entry)
+        local found = script.peek(entry)
         for _, option in ipairs(found and found.options or {}) do
             if option.kind == "secret" then
                 names[option.name] = true

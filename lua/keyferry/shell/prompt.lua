@@ -172,7 +172,7 @@ local function run_lua(self, code, chunk, problem)
         self.shell.out:problem(err)
     end
     hint_at_locals(self, code)
-    self.record:lua(code, ok)
+    self.record:lua(code, ok, self.secrets)
 end
 
 -- -- Reading -----------------------------------------------------------------------------
@@ -216,13 +216,13 @@ end
 
 -- A command is kept before it runs, Lua after it: it shows then whether it made a secret.
 local function take(self, code, chunk, problem)
-    self.secret = false
+    self.secrets = 0
     if chunk == true then
         self.history:take(self.editor, code, { command = true })
         protected(self, run_command, self, code)
     else
         protected(self, run_lua, self, code, chunk, problem)
-        self.history:take(self.editor, code, { secret = self.secret })
+        self.history:take(self.editor, code, { secret = self.secrets > 0 })
     end
     core.interrupt_clear() -- it stopped that run, not the next line
 end
@@ -232,7 +232,7 @@ local function watch_secrets(self)
     local library = require("keyferry")
     local make = library.secret
     library.secret = function(value)
-        self.secret = self.secret or type(value) == "string"
+        self.secrets = self.secrets + (type(value) == "string" and 1 or 0)
         return make(value)
     end
 end

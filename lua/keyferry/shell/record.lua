@@ -215,7 +215,8 @@ end
 --- A line of Lua was run.
 -- @string code
 -- @tparam boolean ok
-function Record:lua(code, ok)
+-- @tparam integer secrets how many it made of texts
+function Record:lua(code, ok, secrets)
     for name in pairs(self.env) do
         if not self.own[name] and type(name) == "string" then
             self.made[name] = true
@@ -225,6 +226,10 @@ function Record:lua(code, ok)
         return
     end
     code = without_secrets(self, code)
+    -- One that was made otherwise than by secret("...") still stands there.
+    if code and secrets > select(2, code:gsub("\1[^\1]*\1", "")) and code:find("[\"'[]") then
+        code = nil
+    end
     if not code then
         leave_out(self, "a line that held a secret in a way that cannot be asked for.")
         return

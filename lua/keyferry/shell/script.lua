@@ -12,6 +12,7 @@ local options = require("keyferry.shell.options")
 local M = {}
 
 local MAX_BYTES = 1024 * 1024
+local MAX_STEPS = 10000000 -- of a script that is only looked at
 local CATEGORIES = { reads = true, writes = true, destroys = true }
 local NOT_A_NOUN = { examples = true }
 local LIBRARIES = {
@@ -354,6 +355,10 @@ function M.chunk(path, env, stock)
     return chunk
 end
 
+local function as_thrown(err)
+    return err
+end
+
 --- Loads a script and checks it.
 -- @string path
 -- @tparam table how `print` (takes a line), `name` it must have, `stock`, `leave` (os.exit)
@@ -367,7 +372,7 @@ function M.load(path, how)
     if not chunk then
         return nil, err
     end
-    ok, value = pcall(chunk)
+    ok, value = core.interruptible(chunk, as_thrown)
     if not ok then
         return nil, failure.of(value)
     end
@@ -378,6 +383,22 @@ function M.load(path, how)
         return nil, broken(path, problem)
     end
     return value
+end
+
+--- A script loaded only to be looked at; nil when there is none to be had. One that does not
+-- come to an end is none.
+-- @tparam table entry of M.all(), or { path= } of any file
+function M.peek(entry)
+    local thread = coroutine.create(M.load)
+    local ok, found
+    debug.sethook(thread, function()
+        error("it does not come to an end", 0)
+    end, "", MAX_STEPS)
+    ok, found = coroutine.resume(thread, entry.path, {
+        name = entry.noun and entry.noun .. " " .. entry.verb,
+        stock = entry.noun and not entry.own, print = function() end,
+    })
+    return ok and type(found) == "table" and found or nil
 end
 
 return M
