@@ -324,9 +324,13 @@ local function reason_of(thrown)
     return code == "KFR_INTERRUPTED" and thrown or nil
 end
 
+local running = {} -- runs that have begun, the innermost last
+
 local perform = guard.whole(function(run)
     local report = run.report
+    running[#running + 1] = run
     local ok, thrown = xpcall(run.work, guard.handler, run)
+    table.remove(running)
     if not ok then
         report.status = "failed"
         report.reason = reason_of(thrown) or thrown
@@ -342,6 +346,17 @@ local perform = guard.whole(function(run)
 end)
 
 M.check = check_options
+
+--- Undoes what the runs that are going on have begun: the program ends inside a hook, and no
+-- error will pass through them.
+-- @local
+M.abandon = guard.whole(function()
+    while #running > 0 do
+        local run = table.remove(running)
+        xpcall(run.undo, guard.handler, run)
+        run:close_ends()
+    end
+end)
 
 --- Backs up a partition.
 -- @tparam table options

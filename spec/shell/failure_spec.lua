@@ -220,6 +220,31 @@ function TestExit.test_in_a_command_that_another_runs_both_end()
     lu.assertStrContains(done.out, "'mine' failed: the script called os.exit(9)")
 end
 
+function TestExit.test_a_failure_that_was_told_is_not_left_as_a_success()
+    local words
+    local done = process.run(command("run",
+        policy("ctx:finish{ status = 1, reason = 'one of two' } os.exit(0)")))
+    lu.assertEquals(done.status, 1, done.out .. done.err)
+    lu.assertEquals(done.out,
+        "'mine' failed: one of two\n\nCommand Result : 1 (Partial)\n")
+    words = command("run", policy("ctx:run('my half') return 0"))
+    words.env.XDG_CONFIG_HOME = own_command("my", "half",
+        "ctx:finish{ status = 1, reason = 'one of two' } os.exit(0)")
+    done = process.run(words)
+    lu.assertEquals(done.status, 1, done.out .. done.err)
+    lu.assertStrContains(done.out, "'my half' failed: one of two\n")
+    lu.assertStrContains(done.out, "'mine' failed: the script called os.exit(0)\n")
+end
+
+function TestExit.test_the_last_result_is_the_exit_status()
+    local done = process.run(command("run", policy("ctx:finish{ status = 0 } os.exit(3)")))
+    lu.assertEquals(done.status, 3, done.out .. done.err)
+    lu.assertStrContains(done.out, "'mine' failed: the script called os.exit(3)\n\n" ..
+        "Command Result : 3 (Authentication)\n")
+    done = process.run(command("run", policy("ctx:finish{ status = 3 } os.exit(3)")))
+    lu.assertEquals(select(2, done.out:gsub("Command Result", "")), 1, done.out)
+end
+
 function TestExit.test_a_command_that_runs_itself_comes_to_an_end()
     local words = command("my", "self")
     words.env.XDG_CONFIG_HOME = own_command("my", "self", "return ctx:run('my self')")
@@ -372,6 +397,42 @@ function TestBackup.test_exit_in_a_hook_says_it_too_and_leaves_the_target_whole(
     lu.assertStrContains(done.out, "\n0 cloned, 1 already there\n'mine' failed: ")
     lu.assertEquals(s:changes(before), {})
     lu.assertEquals(s:backup({ "-add" }).status, 0)
+end
+
+-- An empty partition of the backup's name would pass for one.
+function TestBackup.test_exit_in_a_hook_takes_back_the_partition_that_was_made()
+    local s = scene.new()
+    local before = s:snapshot()
+    local stock = shell.read("scripts/partition/backup.lua")
+    for _, exit in ipairs({ "os.exit(9)", "coroutine.wrap(os.exit)(9)" }) do
+        local text, times = stock:gsub("(on_progress = function%(done, total%)) [^\n]* end,",
+            "%1 if done == 3 then " .. exit .. " end end,")
+        lu.assertEquals(times, 1)
+        local words = { "run", file(text), "-partition", "payments", "-tokenpar", "backup",
+            "-serial", scene.serial, env = scene.secrets() }
+        local done = s:run(words)
+        lu.assertEquals(done.status, 9, done.out .. done.err)
+        lu.assertStrContains(done.err, 'Partition "backup" has been removed again.')
+        lu.assertEquals(s:changes(before), {}, exit)
+    end
+    lu.assertEquals(s:backup({}).status, 0)
+end
+
+-- The run is in a coroutine, os.exit is not the thread that closes.
+function TestBackup.test_exit_in_a_backup_in_a_coroutine_takes_it_back_too()
+    local s = scene.new()
+    local before = s:snapshot()
+    local text, times = shell.read("scripts/partition/backup.lua"):gsub(
+        "ctx:conclude%(backup%(ctx, found%),",
+        "ctx:conclude(coroutine.wrap(backup)(ctx, found),")
+    lu.assertEquals(times, 1)
+    text, times = text:gsub("(on_progress = function%(done, total%)) [^\n]* end,",
+        "%1 os.exit(9) end,")
+    lu.assertEquals(times, 1)
+    local done = s:run({ "run", file(text), "-partition", "payments", "-tokenpar", "backup",
+        "-serial", scene.serial, env = scene.secrets() })
+    lu.assertEquals(done.status, 9, done.out .. done.err)
+    lu.assertEquals(s:changes(before), {})
 end
 
 function TestBackup.test_counts_are_said_once()

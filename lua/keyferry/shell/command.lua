@@ -166,12 +166,27 @@ local function execute(shell, found, words, first, how)
     return code
 end
 
+-- Says how a command ends that os.exit ends; gives the exit status. One that has said that it
+-- failed does not end as a success.
+local function leave_command(ctx, code, asked)
+    local told = math.type(ctx.finished) == "integer" and ctx.finished or nil
+    if told and code == status.SUCCESS then
+        return told
+    elseif told ~= code then
+        pcall(ctx.finish, ctx, { status = code, counts = not told and ctx.told or nil,
+            reason = code ~= status.SUCCESS
+                and ("the script called os.exit(%d)"):format(asked) or nil })
+    end
+    return code
+end
+
 --- os.exit of a script: the end of the command that runs, of those that called it (ctx:run),
 -- of the output and of the program.
 -- @param shell the program
 -- @param code as os.exit takes it
 function M.leave(shell, code)
     local running = shell.running
+    local asked
     if code == nil or code == true then
         code = status.SUCCESS
     elseif code == false then
@@ -179,14 +194,10 @@ function M.leave(shell, code)
     elseif math.type(code) ~= "integer" or code < 0 or code > 255 then
         error("os.exit takes a status, 0 to 255", 3)
     end
-    shell.running = nil
+    shell.running, asked = nil, code
+    pcall(require("keyferry.backup").abandon)
     while running do
-        local ctx = running.ctx
-        if not ctx.finished then
-            pcall(ctx.finish, ctx, { status = code, counts = ctx.told,
-                reason = code ~= status.SUCCESS
-                    and ("the script called os.exit(%d)"):format(code) or nil })
-        end
+        code = leave_command(running.ctx, code, asked)
         running = running.outer
     end
     os.exit(shell.out:close(code), true) -- closes sessions: without true no finalizer runs
