@@ -101,9 +101,12 @@ demo: deps-demo ## back a partition up and prove the backup, before your eyes
 	@$(MAKE) -s --no-print-directory all
 	@KEYFERRY_BUILD=$(B) $(LUA) spec/demo/run.lua
 
+# As many processes run the specs: they wait more than they work.
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+
 test: deps-test ## run the specs; the last line is "N passed, N failed"
 	@$(MAKE) --no-print-directory all spec-tools
-	@KEYFERRY_BUILD=$(B) $(LUA) spec/run.lua $(SPECS)
+	@KEYFERRY_BUILD=$(B) $(LUA) spec/run.lua -j $(JOBS) $(SPECS)
 
 bench: deps-test ## measure it against plain PKCS#11 programs
 	@$(MAKE) --no-print-directory all spec-tools
@@ -158,7 +161,7 @@ sanitize: deps-test ## all specs again, under AddressSanitizer and UBSan
 	  all spec-tools $(ASAN)/lua5.4
 	@mkdir -p $(B)/share && ln -sfn ../.. $(B)/share/keyferry
 	@PATH="$(abspath $(ASAN)):$$PATH" $(ASAN_ENV) KEYFERRY_BUILD=$(ASAN) \
-	  $(ASAN)/lua5.4 spec/run.lua $(SPECS)
+	  $(ASAN)/lua5.4 spec/run.lua -j $(JOBS) $(SPECS)
 
 $(B)/lua5.4: Makefile
 	@mkdir -p $(@D)

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- The runner: lua5.4 spec/run.lua [-v] [-o text|tap|junit] [FILTER ...]
+-- The runner: lua5.4 spec/run.lua [-v] [-j N] [-o text|tap|junit] [FILTER ...]
 --
+-- -j: that many processes, each of which takes the next file that none has taken yet.
 -- Run from the root of the repository. KEYFERRY_BUILD (default "build") is where keyferry
 -- and lua/keyferry/core.so are. A test is run when every filter is found, as plain text, in
 -- "spec/x/y_spec.lua TestNoun.test_claim". A spec file returns
@@ -25,12 +26,12 @@ local tmp = require("support.tmp")
 
 local function usage(message)
   io.stderr:write("spec/run.lua: ", message,
-    "\nusage: lua5.4 spec/run.lua [-v] [-o text|tap|junit] [FILTER ...]\n")
+    "\nusage: lua5.4 spec/run.lua [-v] [-j N] [-o text|tap|junit] [FILTER ...]\n")
   os.exit(2, true)
 end
 
 local function arguments(argv)
-  local options = { output = "text", filters = {} }
+  local options = { output = "text", filters = {}, jobs = 1 }
   local i = 1
   while argv[i] do
     if argv[i] == "-v" then
@@ -38,6 +39,12 @@ local function arguments(argv)
     elseif argv[i] == "-o" then
       i = i + 1
       options.output = argv[i]
+    elseif argv[i] == "-j" then
+      i = i + 1
+      options.jobs = math.tointeger(tonumber(argv[i])) or usage("-j takes a number")
+    elseif argv[i] == "--taken" then -- from one that was started with -j
+      i = i + 1
+      options.taken = argv[i]
     elseif argv[i]:sub(1, 1) == "-" then
       usage("no such option: " .. argv[i])
     else
@@ -48,7 +55,12 @@ local function arguments(argv)
   if not ({ text = 1, tap = 1, junit = 1 })[options.output] then
     usage("-o takes text, tap or junit")
   end
+  if options.jobs > 1 and options.output ~= "text" then usage("-j writes text only") end
   return options
+end
+
+local function quote(word)
+  return "'" .. word:gsub("'", "'\\''") .. "'"
 end
 
 local function spec_files()
@@ -109,9 +121,9 @@ end
 
 -- A file that cannot be loaded fails, and the others still run. LuaUnit cuts a name at its
 -- first dot, so the file goes in without ".lua".
-local function collect(filters)
+local function collect(filters, files)
   local list, broken = {}, {}
-  for _, path in ipairs(spec_files()) do
+  for _, path in ipairs(files) do
     local good, spec = xpcall(load_spec, function(problem)
       return type(problem) == "string" and problem or debug.traceback(tostring(problem))
     end, path)
@@ -166,9 +178,9 @@ function Lines:endTest(node)
   io.stdout:flush()
 end
 
-local function run(options)
+local function run_files(options, files)
   local runner = lu.LuaUnit.new()
-  local list, broken = collect(options.filters)
+  local list, broken = collect(options.filters, files)
   for _, file in ipairs(broken) do print(("FAILED   %s: %s"):format(file[1], file[2])) end
   if options.output == "text" then
     runner.outputType = Lines
@@ -180,15 +192,73 @@ local function run(options)
   runner:internalRunSuiteByInstances(list)
   runner:unregisterSuite()
   local result = runner.result
-  return result.successCount, result.notSuccessCount + #broken, result.skippedCount
+  return { result.successCount, result.notSuccessCount + #broken, result.skippedCount }
 end
 
-local good, passed, failed, skipped = xpcall(run, function(problem)
+local function add(sum, more)
+  for i = 1, 3 do sum[i] = sum[i] + more[i] end
+end
+
+-- One of several processes: file by file, as long as there are some.
+local function run_taking(options)
+  local sum = { 0, 0, 0 }
+  for i, path in ipairs(spec_files()) do
+    if os.execute(("mkdir %s/%d 2>/dev/null"):format(quote(options.taken), i)) then
+      add(sum, run_files(options, { path }))
+    end
+  end
+  return sum
+end
+
+-- Prints what one of them wrote; gives the counts of its last line. One that ended without
+-- them counts as a failure.
+local function read_counts(pipe)
+  local counts
+  for line in pipe:lines() do
+    local passed, failed = line:match("^(%d+) passed, (%d+) failed")
+    counts = passed and { tonumber(passed), tonumber(failed),
+      tonumber(line:match("(%d+) skipped") or 0) }
+    if not counts then
+      print(line)
+      io.stdout:flush()
+    end
+  end
+  return counts or { 0, 1, 0 }
+end
+
+local function run_in_parallel(options)
+  local taken, sum, command, pipes = tmp.dir("taken"), { 0, 0, 0 }, {}, {}
+  for _, word in ipairs { arg[-1], arg[0], "--taken", taken, table.unpack(options.filters) } do
+    table.insert(command, quote(word))
+  end
+  if options.verbose then table.insert(command, "-v") end
+  command = table.concat(command, " ")
+  for i = 2, options.jobs do -- to a file: a pipe that nobody reads yet would fill
+    pipes[i] = assert(io.popen(("%s >%s/out.%d 2>&1; cat %s/out.%d"):format(command,
+      quote(taken), i, quote(taken), i)))
+  end
+  pipes[1] = assert(io.popen(command .. " 2>&1"))
+  for _, pipe in ipairs(pipes) do
+    add(sum, read_counts(pipe))
+    pipe:close()
+  end
+  return sum
+end
+
+local function run(options)
+  if options.taken then return run_taking(options) end
+  if options.jobs > 1 then return run_in_parallel(options) end
+  return run_files(options, spec_files())
+end
+
+local options = arguments(arg)
+local good, sum = xpcall(run, function(problem)
   io.stderr:write(debug.traceback(tostring(problem), 2), "\n")
-end, arguments(arg))
-if not good then passed, failed, skipped = 0, 1, 0 end
+end, options)
+local passed, failed, skipped = 0, 1, 0
+if good then passed, failed, skipped = table.unpack(sum) end
 local none = passed + failed + skipped == 0
-if none then io.stderr:write("spec/run.lua: no test was run\n") end
+if none and not options.taken then io.stderr:write("spec/run.lua: no test was run\n") end
 collectgarbage()
 tmp.remove_all()
 print(("%d passed, %d failed%s"):format(passed, failed,

@@ -264,7 +264,7 @@ function TestLua.test_names_inside_strings_are_escaped_for_lua()
   lu.assertEquals(lines('h:partition "part'), {})
   lu.assertEquals(lines('keyferry.hsm "vault":partition "zet'),
     { 'keyferry.hsm "vault":partition "zeta"' })
-  lu.assertEquals(lines('keyferry.backup_hsm("49'), { 'keyferry.backup_hsm("496771"' })
+  lu.assertEquals(lines('keyferry.backup_hsm("49677'), { 'keyferry.backup_hsm("496771"' })
   environment.kf = keyferry
   local seen = {}
   for _, quote in ipairs { '"', "'" } do
