@@ -19,6 +19,12 @@ local function sorted(set)
   return list
 end
 
+local function set_of(list)
+  local set = {}
+  for _, name in ipairs(list) do set[name] = true end
+  return set
+end
+
 -- Documented functions of a prefix, without it.
 local function documented(prefix)
   local set = {}
@@ -185,13 +191,25 @@ end
 function TestReference.test_options_are_those_that_are_taken()
   local session_methods = methods_of("session")
   for _, case in ipairs {
-    { "keyferry.backup", 1, upvalue(require("keyferry.backup").check, "fields", 1) },
+    { "keyferry.backup", 1, set_of(require("keyferry.backup").OPTIONS) },
     { "session:open", 2, upvalue(session_methods.seal, "fields", 2) },
     { "plan:run", 1, upvalue(require("keyferry.plan").run, "run_hooks", 2) },
   } do
     local name, param, taken = table.unpack(case)
     lu.assertIsTable(taken, name .. ": the names that it takes")
     lu.assertEquals(sorted(options_in(all.by_name[name].params[param].text)), sorted(taken), name)
+  end
+end
+
+-- What the prompt offers between the braces is what is documented.
+function TestReference.test_the_prompt_offers_the_options_that_are_documented()
+  local offered = require("keyferry.shell.complete_lua").FIELDS
+  for option, name in pairs { backup = "keyferry.backup", configure = "keyferry.configure",
+    create_hsm = "keyferry.create_hsm", create_partition = "hsm:create_partition",
+    error = "keyferry.error" } do
+    local known = options_in(all.by_name[name].params[1].text)
+    known.rv = nil -- it comes of itself
+    lu.assertEquals(sorted(set_of(offered[option])), sorted(known), name)
   end
 end
 

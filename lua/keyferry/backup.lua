@@ -27,12 +27,17 @@ local FIRST_BATCH = 64
 local hooks = { "on_exists", "on_mismatch", "on_error", "on_result", "on_progress", "changes",
                 "create", "discard" }
 
-local fields = {
-    source = true, target = true, domain = true, mode = true, engine = true,
-    source_engine = true, target_engine = true, verify = true, plan = true, select = true,
-    on_exists = true, on_mismatch = true, on_error = true, on_result = true,
-    on_progress = true, create = true, discard = true, changes = true, more_rights = true,
+-- All that backup{...} takes; the prompt completes them, too.
+M.OPTIONS = {
+    "source", "target", "domain", "mode", "engine", "source_engine", "target_engine", "verify",
+    "plan", "select", "on_exists", "on_mismatch", "on_error", "on_result", "on_progress",
+    "create", "discard", "changes", "more_rights",
 }
+
+local fields = {}
+for _, name in ipairs(M.OPTIONS) do
+    fields[name] = true
+end
 
 local Run = {}
 Run.__index = Run

@@ -3,6 +3,7 @@
 --
 -- Values are only looked at: no function that a user wrote is called, nothing is opened but
 -- what lists the partitions.
+local backup = require("keyferry.backup")
 local names = require("keyferry.shell.names")
 local text = require("keyferry.shell.text")
 
@@ -18,16 +19,11 @@ M.KEYWORDS = {
 }
 
 -- The fields that tables given to these functions may have.
-local BACKUP = {
-    "source", "target", "domain", "mode", "engine", "source_engine", "target_engine", "verify",
-    "plan", "select", "on_exists", "on_mismatch", "on_error", "on_result", "on_progress",
-    "create", "discard", "changes", "more_rights",
-}
 M.FIELDS = {
-    backup = BACKUP, plan = BACKUP,
-    configure = { "home", "config", "ask" },
+    backup = backup.OPTIONS, plan = backup.OPTIONS,
+    configure = { "home", "config", "ask", "traceback" },
     create_hsm = { "name", "serial", "path" },
-    error = { "code", "what", "hint", "call" },
+    error = { "code", "what", "hint", "call", "sys" },
     create_partition = { "label", "password", "so_password", "domain" },
 }
 
