@@ -140,6 +140,18 @@ local function settings(path)
     }, "\n")
 end
 
+-- What was made before a step failed goes again: the name would be taken by no HSM. Folders go
+-- only when they are empty.
+local function unmake(folder, path, step)
+    if step > 3 then
+        os.remove(path .. "/softhsm2.conf")
+    end
+    if path == folder then
+        os.remove(path .. "/tokens")
+    end
+    os.remove(folder)
+end
+
 -- Makes the folders and files; the description comes last and makes it known.
 local function make(home, entry)
     local folder = home .. "/hsms/" .. entry.name
@@ -153,9 +165,10 @@ local function make(home, entry)
             return core.file.write(folder .. "/hsm.json", cjson.encode(entry) .. "\n", 384)
         end,
     }
-    for _, step in ipairs(steps) do
+    for i, step in ipairs(steps) do
         local ok, err = step()
         if not ok then
+            unmake(folder, entry.path, i)
             return nil, err
         end
     end

@@ -71,6 +71,30 @@ function TestProgram.test_the_lines_of_hsm_env_are_for_a_shell()
     lu.assertEquals(path, home .. "/it's here/softhsm2.conf")
 end
 
+function TestProgram.test_an_hsm_that_was_not_made_leaves_its_name_free()
+    ends(keyferry("hsm", "create", "-name", "vault", "-path", "/proc/no-such-folder"), 7,
+        "HSM or System Failure")
+    lu.assertEquals(shell.lines("ls -A " .. shell.quote(home .. "/data/hsms")), {})
+    ends(keyferry("hsm", "create", "-name", "vault", "-path", home .. "/elsewhere"), 0, "Success")
+    lu.assertStrContains(keyferry("hsm", "list").out, home .. "/elsewhere")
+end
+
+-- A wrong PIN counts: the variable may be another partition's.
+function TestProgram.test_partition_show_tries_no_pin_unasked()
+    keyferry("hsm", "create", "-name", "vault", "-serial", "496771")
+    ends(keyferry("partition", "create", "-partition", "p1", "-serial", "496771"), 0, "Success")
+    local page = keyferry("partition", "show", "-partition", "p1").out
+    lu.assertStrContains(page, "Cloning domain:    seen by its owner only (-login)\n")
+    lu.assertNotStrContains(page, "Objects:")
+    for _, options in ipairs({ { "-login" }, { "-password", "userpin" } }) do
+        local done = keyferry("partition", "show", "-partition", "p1", table.unpack(options))
+        ends(done, 0, "Success")
+        lu.assertStrMatches(done.out, ".*\nCloning domain:    %x+\nObjects:           0\n.*")
+    end
+    ends(keyferry("partition", "show", "-partition", "p1", "-password", "not it"), 3,
+        "Authentication")
+end
+
 function TestProgram.test_a_wrong_pin_is_an_authentication_failure()
     keyferry("hsm", "create", "-name", "vault", "-serial", "1")
     keyferry("partition", "create", "-par", "p1", "-s", "1")
