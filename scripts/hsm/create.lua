@@ -4,12 +4,9 @@ local keyferry = require("keyferry")
 
 local function run(ctx)
     local options = ctx.options
-    local hsm, err = keyferry.create_hsm({
+    local hsm = assert(keyferry.create_hsm{
         name = options.name, serial = options.serial, path = options.path,
     })
-    if not hsm then
-        return nil, err
-    end
     ctx:print("HSM \"%s\" (serial %s) made in %s", hsm.name, hsm.serial, hsm.path)
     ctx:event({ event = "hsm", status = "created", name = hsm.name, serial = hsm.serial,
         kind = hsm.kind, path = hsm.path })

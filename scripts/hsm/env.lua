@@ -13,15 +13,8 @@ local function sorted_names(variables)
 end
 
 local function run(ctx)
-    local hsm, variables, err
-    hsm, err = keyferry.hsm(ctx.options.name)
-    if not hsm then
-        return nil, err
-    end
-    variables, err = hsm:environment()
-    if not variables then
-        return nil, err
-    end
+    local hsm = assert(keyferry.hsm(ctx.options.name))
+    local variables = assert(hsm:environment())
     for _, name in ipairs(sorted_names(variables)) do
         local value = variables[name]
         if value then

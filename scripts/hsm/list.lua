@@ -4,11 +4,7 @@ local keyferry = require("keyferry")
 
 local function run(ctx)
     local rows = {}
-    local hsms, err = keyferry.hsms()
-    if not hsms then
-        return nil, err
-    end
-    for i, hsm in ipairs(hsms) do
+    for i, hsm in ipairs(assert(keyferry.hsms())) do
         rows[i] = { hsm.name, hsm.serial, hsm.kind, hsm.path or hsm.module_path }
         ctx:event({
             event = "hsm", name = hsm.name, serial = hsm.serial, kind = hsm.kind,

@@ -4,11 +4,7 @@ local keyferry = require("keyferry")
 
 local function show_partitions(ctx, hsm)
     local rows = {}
-    local partitions, err = hsm:partitions()
-    if not partitions then
-        return nil, err
-    end
-    for i, partition in ipairs(partitions) do
+    for i, partition in ipairs(assert(hsm:partitions())) do
         rows[i] = { partition.label, partition.serial, partition.uri }
         ctx:event({ event = "partition", label = partition.label, serial = partition.serial,
             hsm = hsm.name, uri = partition.uri })
@@ -19,19 +15,11 @@ local function show_partitions(ctx, hsm)
     else
         ctx:columns({ "PARTITION", "SERIAL", "URI" }, rows)
     end
-    return 0
 end
 
 local function run(ctx)
-    local hsm, info, err
-    hsm, err = keyferry.hsm(ctx.options.name)
-    if not hsm then
-        return nil, err
-    end
-    info, err = hsm:info()
-    if not info then
-        return nil, err
-    end
+    local hsm = assert(keyferry.hsm(ctx.options.name))
+    local info = assert(hsm:info())
     ctx:fields({
         { "Name", hsm.name },
         { "Serial", hsm.serial },
@@ -52,7 +40,8 @@ local function run(ctx)
         cryptoki_version = info.cryptoki_version, authentication = hsm.authentication,
         engine = hsm.engine,
     })
-    return show_partitions(ctx, hsm)
+    show_partitions(ctx, hsm)
+    return 0
 end
 
 return {

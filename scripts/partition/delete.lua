@@ -4,22 +4,16 @@ local keyferry = require("keyferry")
 
 -- How many objects go, when its password was given; nil when it was not.
 local function count(ctx, partition)
-    local secret, session, objects, err
-    secret = ctx.options.password -- not the environment's, which may be another partition's
+    local secret = ctx.options.password -- not the environment's, which may be another partition's
     if not secret then
         return nil
     end
-    session, err = partition:login(secret)
-    if not session then
-        return nil, err
-    end
-    objects, err = session:find()
-    session:close()
-    return objects and #objects, err
+    local session <close> = assert(partition:login(secret))
+    return #assert(session:find())
 end
 
 local function confirm(ctx, hsm, partition, objects)
-    return ctx:confirm({
+    assert(ctx:confirm{
         ("You are about to remove partition \"%s\" (serial %s)"):format(
             partition.label, partition.serial),
         ("from HSM \"%s\" (serial %s)."):format(hsm.name, hsm.serial or "unknown"),
@@ -30,27 +24,11 @@ local function confirm(ctx, hsm, partition, objects)
 end
 
 local function run(ctx)
-    local hsm, partition, objects, ok, err
-    hsm, err = keyferry.backup_hsm(ctx.options.serial)
-    if not hsm then
-        return nil, err
-    end
-    partition, err = hsm:partition(ctx.options.partition)
-    if not partition then
-        return nil, err
-    end
-    objects, err = count(ctx, partition)
-    if err then
-        return nil, err
-    end
-    ok, err = confirm(ctx, hsm, partition, objects)
-    if not ok then
-        return nil, err
-    end
-    ok, err = hsm:delete_partition(partition)
-    if not ok then
-        return nil, err
-    end
+    local hsm = assert(keyferry.backup_hsm(ctx.options.serial))
+    local partition = assert(hsm:partition(ctx.options.partition))
+    local objects = count(ctx, partition)
+    confirm(ctx, hsm, partition, objects)
+    assert(hsm:delete_partition(partition))
     ctx:print("Partition \"%s\" (serial %s) removed from HSM \"%s\"", partition.label,
         partition.serial, hsm.name)
     ctx:event({

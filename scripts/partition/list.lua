@@ -2,15 +2,6 @@
 -- partition list: the partitions of every HSM, or of one. Nobody logs in.
 local keyferry = require("keyferry")
 
-local function wanted(serial)
-    local hsm, err
-    if not serial then
-        return keyferry.hsms()
-    end
-    hsm, err = keyferry.backup_hsm(serial)
-    return hsm and { hsm }, err
-end
-
 local function add(ctx, rows, hsm, partitions)
     for _, partition in ipairs(partitions) do
         rows[#rows + 1] = { partition.label, partition.serial, hsm.name, hsm.serial,
@@ -25,10 +16,8 @@ end
 -- An HSM that does not answer is said and counts: a shorter list must not look complete.
 local function run(ctx)
     local rows, unreadable, last = {}, 0, nil
-    local hsms, err = wanted(ctx.options.serial)
-    if not hsms then
-        return nil, err
-    end
+    local serial = ctx.options.serial
+    local hsms = serial and { assert(keyferry.backup_hsm(serial)) } or assert(keyferry.hsms())
     for _, hsm in ipairs(hsms) do
         local partitions, problem = hsm:partitions()
         if partitions then

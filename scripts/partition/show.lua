@@ -23,55 +23,28 @@ local function space(free, total)
     return ("%s free of %s bytes"):format(free or "?", total or "?")
 end
 
-local function password(ctx, partition)
-    if partition.token.protected_path then
-        return nil
-    end
-    if not ctx.options.login then
-        return ctx.options.password -- a wrong PIN counts: none is tried unasked
-    end
-    return ctx:secret("password")
+-- A wrong PIN counts: none is tried unasked.
+local function wants_login(options, token)
+    return options.login or options.password and not token.protected_path
 end
 
+-- Its check value; false when there is none.
 local function find_domain(session)
-    local domain, err = session:find_domain()
-    if domain then
-        local check = domain:check()
-        domain:close()
-        return check
-    end
-    if err.code == "KFR_NOT_FOUND" then
+    local domain <close>, err = session:find_domain()
+    if not domain and err.code == "KFR_NOT_FOUND" then
         return false
     end
-    return nil, err
+    return assert(domain, err):check()
 end
 
--- What only its owner sees: { domain = check value or false, objects = number }, {} when
--- nobody logged in, or nil and an error.
+-- What only its owner sees: { domain = check value or false, objects = number }; {} when
+-- nobody logged in.
 local function inside(ctx, partition)
-    local inner = {}
-    local session, objects, err, secret
-    secret, err = password(ctx, partition)
-    if err then
-        return nil, err
+    if not wants_login(ctx.options, partition.token) then
+        return {}
     end
-    if not secret and not (partition.token.protected_path and ctx.options.login) then
-        return inner
-    end
-    session, err = partition:login(secret)
-    if not session then
-        return nil, err
-    end
-    inner.domain, err = find_domain(session)
-    if inner.domain ~= nil then
-        objects, err = session:find()
-        inner.objects = objects and #objects
-    end
-    session:close()
-    if not inner.objects then
-        return nil, err
-    end
-    return inner
+    local session <close> = assert(ctx:login(partition))
+    return { domain = find_domain(session), objects = #assert(session:find()) }
 end
 
 local function domain_text(domain)
@@ -82,16 +55,8 @@ local function domain_text(domain)
 end
 
 local function run(ctx)
-    local partition, inner, token, err
-    partition, err = keyferry.partition(ctx.options.partition)
-    if not partition then
-        return nil, err
-    end
-    inner, err = inside(ctx, partition)
-    if not inner then
-        return nil, err
-    end
-    token = partition.token
+    local partition = assert(keyferry.partition(ctx.options.partition))
+    local inner, token = inside(ctx, partition), partition.token
     ctx:fields({
         { "Partition", partition.label },
         { "Serial", partition.serial },

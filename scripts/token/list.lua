@@ -4,10 +4,7 @@ local keyferry = require("keyferry")
 
 local function run(ctx)
     local rows, unreadable, last = {}, 0, nil
-    local hsms, err = keyferry.hsms()
-    if not hsms then
-        return nil, err
-    end
+    local hsms = assert(keyferry.hsms())
     for i, hsm in ipairs(hsms) do
         local partitions, problem = hsm:partitions()
         if not partitions then

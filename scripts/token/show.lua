@@ -2,15 +2,6 @@
 -- token show: what is on one backup token, or on all of them. Nobody logs in.
 local keyferry = require("keyferry")
 
-local function wanted(serial)
-    local hsm, err
-    if not serial then
-        return keyferry.hsms()
-    end
-    hsm, err = keyferry.backup_hsm(serial)
-    return hsm and { hsm }, err
-end
-
 local function user_state(token)
     if token.user_pin_locked then
         return "locked"
@@ -48,10 +39,8 @@ end
 
 local function run(ctx)
     local unreadable, last = 0, nil
-    local hsms, err = wanted(ctx.options.serial)
-    if not hsms then
-        return nil, err
-    end
+    local serial = ctx.options.serial
+    local hsms = serial and { assert(keyferry.backup_hsm(serial)) } or assert(keyferry.hsms())
     for i, hsm in ipairs(hsms) do
         local partitions, problem = hsm:partitions()
         if i > 1 then
