@@ -103,7 +103,13 @@ return {
         test_scripts_do_not_see_each_others_globals = function()
             local module = scripts({})
             lu.assertFalse(rawequal(module.environment(print), module.environment(print)))
-            lu.assertNil(module.environment(print).arg)
+            lu.assertNil(rawget(module.environment(print), "arg"))
+        end,
+
+        test_a_text_without_its_quotes_is_a_mistake = function()
+            local env = scripts({}).environment(print)
+            lu.assertErrorMsgContains('there is no global "prod" (a text wants quotes)',
+                load("return { label = prod }", "=policy", "t", env))
         end,
 
         test_print_goes_where_the_shell_says = function()

@@ -112,6 +112,16 @@ for kind in pairs(READERS) do
     M.KINDS[kind] = true
 end
 
+--- The kinds, as a sentence has them.
+function M.kinds()
+    local list = {}
+    for kind in pairs(M.KINDS) do
+        list[#list + 1] = kind
+    end
+    table.sort(list)
+    return table.concat(list, ", ")
+end
+
 local function names_of(spec)
     local names = {}
     for i, option in ipairs(spec) do

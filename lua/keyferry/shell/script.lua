@@ -233,6 +233,9 @@ function M.environment(print_line, free, leave)
     env.require = policys_require
     share_libraries(env)
     return setmetatable(env, {
+        __index = function(_, name) -- as nil, a text without its quotes would select everything
+            error(("there is no global %q (a text wants quotes)"):format(tostring(name)), 2)
+        end,
         __newindex = function(_, name)
             error(("assignment to the global %q (write local)"):format(tostring(name)), 2)
         end,
@@ -261,8 +264,8 @@ local function check_option(option, seen)
     end
     seen[name] = true
     if not options.KINDS[option.kind] then
-        return nil, ("option %q has the kind %q, which there is not"):format(name,
-            tostring(option.kind))
+        return nil, ("option %q has the kind %q, none of %s"):format(name,
+            tostring(option.kind), options.kinds())
     end
     if type(option.help) ~= "string" then
         return nil, ("option %q has no help"):format(name)
