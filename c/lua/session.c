@@ -325,7 +325,8 @@ All objects that match, each read at once (its attributes, no key material). The
 over before this returns. The keys of the partition's own cloning domain are never among
 them.
 @function session:find
-@tparam[opt] table filter attributes to match, all of them exactly: `{ class = "private_key", label = "tls" }`
+@tparam[opt] table filter attributes to match, all of them exactly (a label is no glob
+  here; see keyferry.glob): `{ class = "private_key", label = "tls" }`
 @treturn[1] table array of objects
 @treturn[2] nil
 @treturn[2] err
@@ -468,6 +469,9 @@ static int session_generate_pair(lua_State *L)
     CK_OBJECT_HANDLE public_key, private_key;
 
     check_mechanism_field(L, &mechanism);
+    luaL_argcheck(L, lua_getfield(L, 2, "public") == LUA_TTABLE
+                         && lua_getfield(L, 2, "private") == LUA_TTABLE,
+                  2, "public and private are tables of attributes");
     lua_getfield(L, 2, "public");
     public_set = kf_lua_check_attributes(L, lua_gettop(L), NULL);
     lua_getfield(L, 2, "private");

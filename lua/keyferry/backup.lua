@@ -87,6 +87,9 @@ local function check_options(options)
             error(("backup: the session of the %s is closed"):format(name), 3)
         end
     end
+    if options.target and not options.plan and not options.target:is_writable() then
+        error("backup: the session of the target is read-only: { writable = true } is wanted", 3)
+    end
     if options.target and options.mode ~= "add" and options.mode ~= "replace" then
         error("backup needs mode = \"add\" or \"replace\"", 3)
     end

@@ -25,6 +25,13 @@ local function pass(ok, ...)
     return ...
 end
 
+--- Raises at the caller's caller unless a name is text: one without its quotes is nil.
+function M.text(name)
+    if type(name) ~= "string" then
+        error(("a name is text, in quotes, not a %s"):format(type(name)), 3)
+    end
+end
+
 --- A function that does what f does, never cut in the middle.
 function M.whole(f)
     return function(...)

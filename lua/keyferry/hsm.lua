@@ -170,6 +170,7 @@ end
 -- @treturn[2] nil
 -- @treturn[2] err KFR_NOT_FOUND, KFR_AMBIGUOUS
 function Hsm:partition(name)
+    guard.text(name)
     local found, err = self:find_partitions(name)
     if not found then
         return nil, err
@@ -183,6 +184,7 @@ end
 -- @treturn[2] nil
 -- @treturn[2] err
 function Hsm:find_partitions(name)
+    guard.text(name)
     local list, err = self:partitions()
     if not list then
         return nil, err

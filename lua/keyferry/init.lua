@@ -330,6 +330,7 @@ end
 -- @treturn[2] nil
 -- @treturn[2] err KFR_NOT_FOUND, KFR_AMBIGUOUS (the candidates' URIs are named)
 function M.partition(name, options)
+    guard.text(name)
     local list, err = M.hsms()
     if not list then
         return nil, err

@@ -62,6 +62,14 @@ local function ask(partition)
     return password and true, password or err
 end
 
+local function check_options(name, options)
+    for field in pairs(options or {}) do
+        if field ~= "writable" then
+            error(("%s has no option '%s'"):format(name, tostring(field)), 3)
+        end
+    end
+end
+
 --- Opens a session and logs in as the Crypto Officer.
 -- @tparam ?secret password nil: by the protected authentication path, else what the `ask` of
 --   keyferry.configure gives
@@ -73,6 +81,10 @@ end
 -- local there <close> = assert(partition:login(password))
 -- print(there:user(), there:is_writable())  --> user	false
 function Partition:login(password, options)
+    if type(password) == "string" then
+        error("login takes a secret: keyferry.secret(\"...\")", 2)
+    end
+    check_options("login", options)
     local session, err = self:open(options)
     if not session then
         return nil, err
@@ -98,6 +110,7 @@ end
 -- @treturn[2] nil
 -- @treturn[2] err
 function Partition:open(options)
+    check_options("open", options)
     if options and options.writable and self.token.write_protected then
         return nil, core.error{
             code = "CKR_TOKEN_WRITE_PROTECTED", call = "C_GetTokenInfo",

@@ -144,6 +144,12 @@ function TestPolicy.test_seal_and_open_take_the_domain_and_the_engine_they_are_g
     "wrap")
   lu.assertErrorMsgContains("session:seal has no option 'changes_'", s.source.seal, s.source, mac,
     { changes_ = {} })
+  lu.assertErrorMsgContains("login has no option 'writeable'", s.payments.login, s.payments,
+    secret(scene.password), { writeable = true })
+  lu.assertErrorMsgContains("login takes a secret", s.payments.login, s.payments, "a text")
+  lu.assertErrorMsgContains("backup: the session of the target is read-only", keyferry.backup,
+    { source = s.source, target = assert(s.payments:login(secret(scene.password))), mode = "add" })
+  lu.assertErrorMsgContains("a name is text, in quotes, not a nil", keyferry.partition)
   lu.assertErrorMsgContains("not of the endpoint's token", s.source.seal, s.source, clone)
   local _, err = pcall(function() s.source:seal(7) end)
   lu.assertStrContains(err, "policy_spec.lua:")

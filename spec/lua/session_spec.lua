@@ -335,7 +335,7 @@ function TestMake.test_keys_and_pairs()
   lu.assertEquals(public.ec_params, private.ec_params)
   assert_raises("not a mechanism", one.generate, one, { value_len = 3 })
   assert_raises("not a mechanism", one.generate, one, { mechanism = "cat" })
-  assert_raises("table expected", one.generate_pair, one, { mechanism = "rsa_pkcs" })
+  assert_raises("are tables of attributes", one.generate_pair, one, { mechanism = "rsa_pkcs" })
 end
 
 function TestMake.test_digests_and_random_bytes()

@@ -149,6 +149,14 @@ end
 function Context:login(partition, how)
     local secret, err
     how = how or {}
+    if type(partition) ~= "table" or not partition.token then
+        error(("ctx:login takes a partition, not a %s"):format(type(partition)), 2)
+    end
+    for name in pairs(how) do
+        if name ~= "secret" and name ~= "writable" then
+            error(("ctx:login has no option '%s'"):format(tostring(name)), 2)
+        end
+    end
     if partition.token.protected_path then
         self:note("Please attend to the PED.")
     else
