@@ -142,6 +142,16 @@ function TestLine.test_a_refusal_is_one_line_and_its_hint_in_an_assignment_too()
   p:finish()
 end
 
+function TestLine.test_typical_slips_are_told_what_would_have_been_right()
+  local p <close> = start()
+  p:says("p = partition 'payments'", "(global 'partition')\n  write: keyferry.partition\n")
+  p:says("keyferry.partition(payments)", "error: prompt:1: a name is text, in quotes, not a nil\n")
+  p:says("('x'):uper()", "(method 'uper')\n  Tab behind the colon lists the methods\n")
+  p:says("help record", "  record FILE ")
+  p:says("help session", "what Lua has is in ")
+  p:finish()
+end
+
 -- Which a line is, by the rule at the top of the module.
 function TestLine.test_what_is_a_command_and_what_is_lua()
   local env = { partition = {}, print = print }

@@ -47,7 +47,7 @@ local function conclude(shell, ctx, ok, code, err)
         return ctx.finished -- what was printed and what is returned are one number
     end
     if math.type(code) ~= "integer" or code < 0 or code > 255 then
-        return fail(ctx, "the script returned no status")
+        return fail(ctx, "the script returned no status (return ctx:conclude(report), or 0)")
     end
     return ctx:finish({ status = code })
 end
@@ -211,7 +211,7 @@ local function load_entry(shell, entry)
 end
 
 -- One of the words that there are: exact, or a unique prefix.
-local function pick(kind, word, names, before)
+local function pick(kind, word, names, before, hint)
     local found = text.matching(word, names)
     local near
     if #found == 1 then
@@ -225,7 +225,8 @@ local function pick(kind, word, names, before)
     return nil, core.error({ code = "KFR_NOT_FOUND",
         what = ("there is no command '%s%s'"):format(before, text.clean(word)),
         hint = near and ("did you mean '%s%s'?"):format(before, near)
-            or "see keyferry help" })
+            or word:find("%.lua$") and ("write: keyferry run %s"):format(text.shell_word(word))
+            or hint or "see keyferry help" })
 end
 
 local function nouns_and_verbs(noun)
@@ -274,6 +275,12 @@ local function list_commands(shell, noun)
     return print_lines(shell, help.commands(entries, shell.globals, guides()))
 end
 
+-- Whoever asks for help with a name of the library's.
+local function library_hint()
+    local path = require("keyferry.root") .. "/lua/README.md"
+    return core.file.exists(path) and "see keyferry help; what Lua has is in " .. path or nil
+end
+
 --- `help`, and the words after it.
 function M.help(shell, words, first)
     local noun, verb = words[first], words[first + 1]
@@ -282,7 +289,7 @@ function M.help(shell, words, first)
         return list_commands(shell)
     end
     if not verb then
-        noun, err = pick("noun", noun, nouns_and_verbs(), "")
+        noun, err = pick("noun", noun, nouns_and_verbs(), "", library_hint())
         return noun and list_commands(shell, noun) or failure.plain(shell, err)
     end
     entry, err = resolve(noun, verb)

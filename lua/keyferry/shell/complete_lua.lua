@@ -92,6 +92,9 @@ local function holds_methods(value, place, depth)
     return type(value) ~= "table" or depth > 1 and rawget(place, "__index") == place
 end
 
+-- What makes the values stands among their methods.
+local NO_METHOD = { new = true, one_of = true }
+
 -- The names behind a value: after a colon its methods, after a dot the rest.
 local function members(value, separator, typed)
     local list, seen = {}, {}
@@ -101,6 +104,8 @@ local function members(value, separator, typed)
             local fits = type(field) == "function"
             if separator == "." then
                 fits = not (fits and methods)
+            elseif NO_METHOD[key] then
+                fits = false
             end
             if fits and is_name(key) and not seen[key] and key:sub(1, #typed) == typed
                 and (key:sub(1, 1) ~= "_" or typed ~= "") then

@@ -81,12 +81,16 @@ local HELP_HERE = {
     "An expression prints its value: keyferry.hsms(). What is assigned stays, without",
     "'local': p = keyferry.partition \"NAME\". A line is Lua, not a command, when it is Lua",
     "and uses a global that you made of the command's name.",
+    "The prompt >> wants the rest of a statement; Ctrl-C drops it.",
     "Tab completes, Up and Ctrl-R find earlier lines; none with a secret is kept.",
 }
 
 BUILT_IN.help = function(self, list)
-    command.help(self.shell, list, 2)
-    if not list[2] then
+    local here = list[2] and BUILT_IN[list[2]] and not is_noun(list[2])
+    if not here then
+        command.help(self.shell, list, 2)
+    end
+    if here or not list[2] then
         for _, line in ipairs(HELP_HERE) do
             self.shell.out:print(line)
         end
@@ -160,6 +164,16 @@ local function hint_at_locals(self, code)
     end
 end
 
+-- What the library has was called without its name; a method that there is not.
+local function hint_at_names(err)
+    local said = type(err) == "string" and err:match("attempt to call a nil value %((.-)%)") or ""
+    local name = said:match("^global '(.*)'$")
+    if name and require("keyferry")[name] ~= nil then
+        return ("write: keyferry.%s"):format(name)
+    end
+    return said:find("^method ") and "Tab behind the colon lists the methods" or nil
+end
+
 local function run_lua(self, code, chunk, problem)
     local ok, err, target, value
     if not chunk then
@@ -169,7 +183,7 @@ local function run_lua(self, code, chunk, problem)
     target, value = evaluate.assignment(code, "=prompt", self.env)
     ok, err = evaluate.run(self.shell, value or chunk, target, self.env)
     if not ok then
-        self.shell.out:problem(err)
+        self.shell.out:problem(err, hint_at_names(err))
     end
     hint_at_locals(self, code)
     self.record:lua(code, ok, self.secrets)
