@@ -180,6 +180,24 @@ function TestBroken.test_wrong_use_of_ctx_is_told_at_its_line()
         ["ctx:pause('x')"] = "policy.lua:3: pause takes a number",
         ["ctx:pause(-1)"] = "policy.lua:3: pause takes a number",
         ["ctx:ask()"] = "policy.lua:3: ask takes a question",
+        ["ctx:run(5)"] = "policy.lua:3: run takes the name of a command",
+        ["ctx:run('hsm list', 5)"] = "policy.lua:3: run takes options by name",
+        ["ctx:run('hsm show', { 'vault' })"] = "policy.lua:3: run takes options by name",
+        ["ctx:run('hsm show', { name = print })"] = "policy.lua:3: run: what is given for the "
+            .. "option 'name' is none of",
+        ["ctx:run('hsm show', { name = io.stdout })"] = "policy.lua:3: run: what is given",
+        ["ctx:run('hsm show', { name = {} })"] = "policy.lua:3: run: what is given",
+        ["ctx:tell()"] = "policy.lua:3: tell takes a result",
+        ["ctx:tell({ object = {}, status = 'cloned' })"] = "policy.lua:3: tell takes the partition",
+        ["ctx:conclude()"] = "policy.lua:3: conclude takes the report",
+        ["ctx:confirm('x')"] = "policy.lua:3: confirm takes lines",
+        ["ctx:finish('x')"] = "policy.lua:3: finish takes a table",
+        ["ctx:event('x')"] = "policy.lua:3: event takes a table",
+        ["ctx:columns('x')"] = "policy.lua:3: columns takes the titles and the rows",
+        ["ctx:fields('x')"] = "policy.lua:3: fields takes rows",
+        ["ctx:secret('x')"] = 'policy.lua:3: the script has no option "x"',
+        ["ctx.print('x')"] = "policy.lua:3: write ctx:print, with a colon",
+        ["ctx.event{ event = 'x' }"] = "policy.lua:3: write ctx:event, with a colon",
     }) do
         fails(process.run(command("run", policy(body .. " return 0"))), said)
     end

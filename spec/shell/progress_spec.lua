@@ -97,6 +97,16 @@ function TestLine.test_it_stays_while_lines_go_to_a_file()
     lu.assertEquals(how.stderr.text:sub(-4), "\r\27[K")
 end
 
+-- Standard error is for people, under --json too; a line of JSON has its line for itself.
+function TestLine.test_under_json_it_is_there_and_the_events_stay_whole()
+    local out, clock, how = make({ json = true })
+    out:progress(1, 3)
+    out:event({ event = "object" })
+    lu.assertEquals(clock.lines(), { "1 of 3 (33 %)" })
+    lu.assertEquals(how.stdout.text, '{"event":"object"}\n')
+    lu.assertEquals(how.stderr.text:sub(-4), "\r\27[K")
+end
+
 function TestLine.test_another_count_starts_over()
     local out, clock = make()
     out:progress(50, 100)

@@ -20,6 +20,13 @@ M.sources = {
     path = function(name) return os.getenv(name) end,
 }
 
+--- Whether a value is a secret.
+-- @param value
+-- @treturn boolean
+function M.is_secret(value)
+    return type(value) == "userdata" and tostring(value) == "secret"
+end
+
 local function layout(question)
     return " \n  " .. text.clean(question, "\n") .. "\n  > "
 end

@@ -2,6 +2,7 @@
 --- Commands: finding the script that two words mean, its help, and running it.
 local core = require("keyferry.core")
 
+local ask = require("keyferry.shell.ask")
 local context = require("keyferry.shell.context")
 local failure = require("keyferry.shell.failure")
 local help = require("keyferry.shell.help")
@@ -323,7 +324,8 @@ function M.run(shell, words, first)
     return execute(shell, found, words, first + 2, { entry = entry })
 end
 
--- Options by name as the words of a command line; what is no text goes by itself.
+-- Options by name as the words of a command line; a secret goes by itself. Or nil and what is
+-- wrong.
 local function words_of(given, spec)
     local kinds, names, words, values = {}, {}, {}, {}
     for _, option in ipairs(spec or {}) do
@@ -335,9 +337,13 @@ local function words_of(given, spec)
     table.sort(names)
     for _, name in ipairs(names) do
         local value = given[name]
-        if value == true then
+        if type(value) == "userdata" and not (ask.is_secret(value) and kinds[name] == "secret")
+        then -- as text it would be the word "secret"
+            return nil, failure.usage(("option -%s takes no such value"):format(text.clean(name)),
+                "a secret goes to an option of that kind, by its whole name")
+        elseif value == true then
             words[#words + 1] = "-" .. name
-        elseif kinds[name] == "secret" and type(value) == "userdata" then
+        elseif type(value) == "userdata" then
             values[name] = value
         elseif type(value) == "table" then
             words[#words + 1] = ("-%s=%s"):format(name, table.concat(value, ","))
@@ -367,6 +373,9 @@ function M.call(shell, name, given)
         return failure.command(shell, name, err)
     end
     words, values = words_of(given, found.options)
+    if not words then
+        return failure.command(shell, name, values)
+    end
     return execute(shell, found, words, 1, { entry = entry, values = values })
 end
 
@@ -390,6 +399,9 @@ function M.policy(shell, what, given)
         return failure.command(shell, name, err)
     end
     words, values = words_of(given, found.options)
+    if not words then
+        return failure.command(shell, name, values)
+    end
     return execute(shell, found, words, 1, { program = "keyferry " .. name, values = values })
 end
 

@@ -11,6 +11,17 @@ local M = {}
 local Context = {}
 Context.__index = Context
 
+-- Wrong use is told at the line of the script.
+local function expect(ok, what)
+    if not ok then
+        error(what, 3)
+    end
+end
+
+local function is_table(value)
+    return type(value) == "table"
+end
+
 --- What there is besides the methods.
 -- @table ctx
 -- @tfield string name the command's: "partition backup"
@@ -65,6 +76,7 @@ end
 --- One JSON line under --json; `command` is added. Nothing otherwise.
 -- @tparam table fields
 function Context:event(fields)
+    expect(is_table(fields), "event takes a table of fields")
     local event = { command = self.name }
     for name, value in pairs(fields) do
         event[name] = value
@@ -84,6 +96,7 @@ end
 -- @tparam table head column titles
 -- @tparam table rows arrays of cells
 function Context:columns(head, rows)
+    expect(is_table(head) and is_table(rows), "columns takes the titles and the rows, two tables")
     for _, line in ipairs(text.columns(head, rows)) do
         self.output:result("%s", line)
     end
@@ -92,6 +105,7 @@ end
 --- "Name:  value" lines for people; nothing under --json.
 -- @tparam table rows { { name, value }, ... }
 function Context:fields(rows)
+    expect(is_table(rows), "fields takes rows, a table")
     for _, line in ipairs(text.fields(rows)) do
         self.output:result("%s", line)
     end
@@ -168,12 +182,33 @@ function Context:login(partition, how)
     return partition:login(secret, { writable = how.writable })
 end
 
+-- What an option of a command can be given.
+local function is_value(value)
+    local kind = type(value)
+    if kind == "table" then
+        for _, item in pairs(value) do
+            if type(item) ~= "string" and type(item) ~= "number" then
+                return false
+            end
+        end
+        return #value > 0
+    end
+    return kind == "string" or kind == "number" or kind == "boolean" or ask.is_secret(value)
+end
+
 --- Runs another command, stock or own, and prints what it prints, its result too.
 -- @string name "partition backup"
 -- @tparam[opt] table options its options by name: true for a flag, a secret for a secret, an
 --   array for a list
 -- @treturn integer its exit status
 function Context:run(name, options)
+    expect(type(name) == "string", "run takes the name of a command, a string")
+    expect(options == nil or is_table(options), "run takes options by name, a table")
+    for option, value in pairs(options or {}) do
+        expect(type(option) == "string", "run takes options by name, not one after another")
+        expect(is_value(value), ("run: what is given for the option '%s' is none of text, "
+            .. "number, boolean, secret, array"):format(option))
+    end
     return self.call(name, options or {})
 end
 
@@ -181,6 +216,9 @@ end
 -- @tparam result result as keyferry.backup's on_result gets it
 -- @tparam partition partition the source
 function Context:tell(result, partition)
+    expect(is_table(result) and result.object and result.status,
+        "tell takes a result, as on_result gets it")
+    expect(is_table(partition) and partition.token, "tell takes the partition of the object, too")
     self.told = self.told or { cloned = 0 } -- for the end, should the script fail
     self.told[result.status] = (self.told[result.status] or 0) + 1
     results.tell(self, result, partition)
@@ -192,6 +230,7 @@ end
 -- @string[opt] target the name of the target partition, for the warnings
 -- @treturn integer the exit status
 function Context:conclude(report, target)
+    expect(is_table(report) and report.unproved, "conclude takes the report of a backup")
     return results.conclude(self, report, target or "the target")
 end
 
@@ -201,6 +240,7 @@ end
 -- @treturn[2] nil
 -- @treturn[2] err KFR_REFUSED: "quit", or there is no terminal
 function Context:confirm(lines)
+    expect(is_table(lines) and type(lines[1]) == "string", "confirm takes lines, a table")
     return ask.confirm(lines, self.options, self.output)
 end
 
@@ -251,6 +291,7 @@ end
 -- @treturn integer the exit status
 function Context:finish(result)
     local last = {}
+    expect(result == nil or is_table(result), "finish takes a table")
     for name, value in pairs(result or {}) do
         last[name] = value
     end
@@ -280,6 +321,22 @@ function Context:finish_looking(unreadable, total, last)
     end
     return self:finish({ status = 1,
         reason = ("%d of %d HSMs could not be read"):format(unreadable, total) })
+end
+
+-- ctx.print("x") would take "x" for the ctx.
+local function with_colon(name, method)
+    return function(self, ...)
+        if not is_table(self) or self.output == nil and self.script == nil then
+            error(("write ctx:%s, with a colon"):format(name), 2)
+        end
+        return method(self, ...) -- a tail call: what the method raises is told at the caller
+    end
+end
+
+for name, method in pairs(Context) do
+    if type(method) == "function" then
+        Context[name] = with_colon(name, method)
+    end
 end
 
 return M
