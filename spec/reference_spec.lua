@@ -203,7 +203,7 @@ end
 
 -- What the prompt offers between the braces is what is documented.
 function TestReference.test_the_prompt_offers_the_options_that_are_documented()
-  local offered = require("keyferry.shell.complete_lua").FIELDS
+  local offered = require("keyferry.shell.completion.lua").FIELDS
   for option, name in pairs { backup = "keyferry.backup", configure = "keyferry.configure",
     create_hsm = "keyferry.create_hsm", create_partition = "hsm:create_partition",
     error = "keyferry.error" } do

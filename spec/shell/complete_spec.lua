@@ -13,11 +13,11 @@ local store = require("support.store")
 local tmp = require("support.tmp")
 
 package.loaded["keyferry.root"] = package.loaded["keyferry.root"] or build.root
-local complete = require("keyferry.shell.complete")
-local complete_lua = require("keyferry.shell.complete_lua")
-local quoting = require("keyferry.shell.quoting")
+local complete = require("keyferry.shell.completion.line")
+local complete_lua = require("keyferry.shell.completion.lua")
+local quoting = require("keyferry.shell.completion.quoting")
 local script = require("keyferry.shell.script")
-local words = require("keyferry.shell.words")
+local words = require("keyferry.shell.prompt.words")
 
 local LABELS = {
   "part 1", "part 2", "zeta", "a'quote\"both'\"", "b $(x) `y`", "c\\back\\\\slash\\", "d!;&|#",

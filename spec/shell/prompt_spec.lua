@@ -13,8 +13,8 @@ local PROMPT, CONTINUED = "keyferry:> ", "        >> "
 
 package.loaded["keyferry.root"] = package.loaded["keyferry.root"] or build.root
 local prompt = require("keyferry.shell.prompt")
-local discreet = require("keyferry.shell.discreet")
-local words = require("keyferry.shell.words")
+local discreet = require("keyferry.shell.prompt.discreet")
+local words = require("keyferry.shell.prompt.words")
 
 local Prompt = {}
 

@@ -1,10 +1,10 @@
 -- SPDX-License-Identifier: MIT
 --- Whether a line may hold a secret: a password as an option of a command, or as Lua text.
 -- When in doubt it does.
-local lexer = require("keyferry.shell.lexer")
+local lexer = require("keyferry.shell.prompt.lexer")
 local script = require("keyferry.shell.script")
 local text = require("keyferry.shell.text")
-local words = require("keyferry.shell.words")
+local words = require("keyferry.shell.prompt.words")
 
 local M = {}
 local Discreet = {}

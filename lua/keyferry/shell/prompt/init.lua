@@ -14,13 +14,13 @@ local colour = require("keyferry.shell.colour")
 local command = require("keyferry.shell.command")
 local evaluate = require("keyferry.shell.evaluate")
 local failure = require("keyferry.shell.failure")
-local history = require("keyferry.shell.history")
-local lexer = require("keyferry.shell.lexer")
-local record = require("keyferry.shell.record")
+local history = require("keyferry.shell.prompt.history")
+local lexer = require("keyferry.shell.prompt.lexer")
+local record = require("keyferry.shell.prompt.record")
 local script = require("keyferry.shell.script")
 local status = require("keyferry.shell.status")
 local text = require("keyferry.shell.text")
-local words = require("keyferry.shell.words")
+local words = require("keyferry.shell.prompt.words")
 
 local M = {}
 
@@ -300,7 +300,7 @@ end
 
 -- -> first, what to put there, what to list below; what core.editor wants.
 local function completer(shell, env)
-    local ok, complete = pcall(require, "keyferry.shell.complete")
+    local ok, complete = pcall(require, "keyferry.shell.completion.line")
     if not ok then
         return nil
     end
@@ -353,6 +353,7 @@ function M.loop(shell)
         return failure.plain(shell, err)
     end
     self = new(shell)
+    shell.out:note("keyferry %s: help says what there is, Ctrl-D ends", core.version)
     while not self.over do
         local code, chunk, problem = read(self)
         local ending = select(2, core.interrupted())

@@ -5,7 +5,7 @@
 -- a line is not kept: it is easier to type it again than to change a password.
 local core = require("keyferry.core")
 
-local discreet = require("keyferry.shell.discreet")
+local discreet = require("keyferry.shell.prompt.discreet")
 
 local M = {}
 local History = {}

@@ -7,10 +7,10 @@
 -- the environment, the terminal); a line that cannot be written so is left out and said.
 local core = require("keyferry.core")
 
-local discreet = require("keyferry.shell.discreet")
+local discreet = require("keyferry.shell.prompt.discreet")
 local evaluate = require("keyferry.shell.evaluate")
 local failure = require("keyferry.shell.failure")
-local lexer = require("keyferry.shell.lexer")
+local lexer = require("keyferry.shell.prompt.lexer")
 local options = require("keyferry.shell.options")
 local script = require("keyferry.shell.script")
 local text = require("keyferry.shell.text")

@@ -5,9 +5,9 @@
 -- standard input, since the line may hold a secret and the process list shows arguments.
 local core = require("keyferry.core")
 
-local complete = require("keyferry.shell.complete")
+local complete = require("keyferry.shell.completion.line")
 local failure = require("keyferry.shell.failure")
-local quoting = require("keyferry.shell.quoting")
+local quoting = require("keyferry.shell.completion.quoting")
 local status = require("keyferry.shell.status")
 local text = require("keyferry.shell.text")
 

@@ -4,7 +4,7 @@
 -- Values are only looked at: no function that a user wrote is called, nothing is opened but
 -- what lists the partitions.
 local backup = require("keyferry.backup")
-local names = require("keyferry.shell.names")
+local names = require("keyferry.shell.completion.names")
 local text = require("keyferry.shell.text")
 
 local M = {}

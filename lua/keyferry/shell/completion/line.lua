@@ -4,10 +4,10 @@
 -- Nothing here asks, logs in, prints, raises or changes a token.
 local core = require("keyferry.core")
 
-local complete_lua = require("keyferry.shell.complete_lua")
-local names = require("keyferry.shell.names")
+local complete_lua = require("keyferry.shell.completion.lua")
+local names = require("keyferry.shell.completion.names")
 local options = require("keyferry.shell.options")
-local quoting = require("keyferry.shell.quoting")
+local quoting = require("keyferry.shell.completion.quoting")
 local script = require("keyferry.shell.script")
 local text = require("keyferry.shell.text")
 
