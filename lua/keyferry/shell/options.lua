@@ -114,12 +114,12 @@ end
 
 --- The kinds, as a sentence has them.
 function M.kinds()
-    local list = {}
+    local kinds = {}
     for kind in pairs(M.KINDS) do
-        list[#list + 1] = kind
+        kinds[#kinds + 1] = kind
     end
-    table.sort(list)
-    return table.concat(list, ", ")
+    table.sort(kinds)
+    return table.concat(kinds, ", ")
 end
 
 local function names_of(spec)
