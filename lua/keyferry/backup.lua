@@ -333,6 +333,14 @@ local function reason_of(thrown)
 end
 
 local running = {} -- runs that have begun, the innermost last
+local cut_off -- the counts of the last one whose caller got no report
+
+local function keep_counts(report)
+    cut_off = {}
+    for _, name in ipairs{ "cloned", "planned", "exists", "failed", "skipped", "removed" } do
+        cut_off[name] = report[name]
+    end
+end
 
 local perform = guard.whole(function(run)
     local report = run.report
@@ -345,6 +353,9 @@ local perform = guard.whole(function(run)
     end
     local undone, problem = xpcall(run.undo, guard.handler, run)
     run:close_ends()
+    if not undone or not ok and not reason_of(thrown) then
+        keep_counts(report)
+    end
     if not ok and not reason_of(thrown) then
         error(thrown, 0)
     elseif not undone then
@@ -363,8 +374,19 @@ M.abandon = guard.whole(function()
         local run = table.remove(running)
         xpcall(run.undo, guard.handler, run)
         run:close_ends()
+        keep_counts(run.report)
     end
 end)
+
+--- What the last run has done that ended with an error of its policy, or with the program; nil
+-- when there was none since this was asked.
+-- @treturn table|nil counts
+-- @local
+function M.take_counts()
+    local counts = cut_off
+    cut_off = nil
+    return counts
+end
 
 --- Backs up a partition.
 -- @tparam table options

@@ -453,6 +453,44 @@ function TestBackup.test_exit_in_a_backup_in_a_coroutine_takes_it_back_too()
     lu.assertEquals(s:changes(before), {})
 end
 
+-- Nothing is told object by object, and 64 are durable when the hook fails. A token names its
+-- objects in no order: how many of those that were there come before the 64th is chance.
+function TestBackup.test_what_was_cloned_is_counted_without_a_line_for_each()
+    for _, json in ipairs({ false, true }) do
+        for body, status in pairs({ ["error('my mistake')"] = 8, ["os.exit(9)"] = 9 }) do
+            local s = scene.new("backed")
+            s:inside("payments", [[for i = 1, 70 do
+                assert(session:create{ class = "data", label = "note " .. i, token = true,
+                    private = true, value = "text " .. i }) end]])
+            local done = backup("on_result = nil, on_progress = function(done) " ..
+                "if done == 77 then " .. body .. " end end", s, json and { "--json" } or {})
+            lu.assertEquals(done.status, status, done.out .. done.err)
+            local cloned = #scene.labels(s:target()) - 7
+            lu.assertEquals(cloned, 64)
+            if json then
+                local last = cjson.decode(done.out:match("([^\n]+)\n$"))
+                lu.assertEquals({ last.cloned, last.failed, last.exit }, { 64, 0, status })
+            else
+                lu.assertStrMatches(done.out, "64 cloned[^\n]*\n'mine' failed: .*")
+            end
+        end
+    end
+end
+
+-- One that was caught, or that an earlier command had, is not this failure's.
+function TestBackup.test_counts_are_those_of_the_command_that_fails()
+    local s = scene.new("backed")
+    local nested = policy("ctx:run('my half') error('after it')")
+    local words = { "run", nested, env = { XDG_CONFIG_HOME = own_command("my", "half",
+        ("local keyferry = require('keyferry') keyferry.backup{ plan = true, source = " ..
+        "assert(assert(keyferry.partition('payments')):login(keyferry.secret(%q))), " ..
+        "select = function() error('first') end } return 0"):format(scene.password)) } }
+    local done = s:run(words)
+    lu.assertEquals(done.status, 8, done.out .. done.err)
+    lu.assertEquals(select(2, done.out:gsub("0 cloned", "")), 1, done.out)
+    lu.assertStrContains(done.out, "Command Result : 8 (Script Failure)\n'mine' failed: ")
+end
+
 function TestBackup.test_counts_are_said_once()
     local s = scene.new("backed")
     local done = backup("} ctx:conclude(report) error('after it') local _ = {", s)

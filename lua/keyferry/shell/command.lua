@@ -22,11 +22,20 @@ local function names_of(globals)
     return names
 end
 
--- How a command ends that did not come to its end. What it told of a backup is counted, and
--- told once.
+-- What a command has done that does not come to its end: what it told of a backup, else what
+-- the backup has counted. It is said once.
+local function counts_of(ctx)
+    local counted = require("keyferry.backup").take_counts()
+    if ctx.finished then
+        return nil
+    end
+    return ctx.told or counted
+end
+
+-- How a command ends that did not come to its end.
 local function fail(ctx, err)
-    local counts = not ctx.finished and ctx.told or nil
-    if counts and counts.cloned > 0 then
+    local counts = counts_of(ctx)
+    if counts and counts == ctx.told and counts.cloned > 0 then
         ctx.output:note("What was cloned is on the target. More may be there than was told here:"
             .. " -add finds what is.")
     end
@@ -158,6 +167,7 @@ local function execute(shell, found, words, first, how)
         return M.call(shell, ...)
     end)
     outer, shell.running = shell.running, { ctx = ctx, outer = shell.running }
+    require("keyferry.backup").take_counts() -- of whoever ran before
     ok, code, err = core.interruptible(found.run, failure.handler(shell.debug), ctx)
     shell.running = outer
     ok, code = pcall(conclude, shell, ctx, ok, code, err)
@@ -174,7 +184,7 @@ local function leave_command(ctx, code, asked)
     if told and code == status.SUCCESS then
         return told
     elseif told ~= code then
-        pcall(ctx.finish, ctx, { status = code, counts = not told and ctx.told or nil,
+        pcall(ctx.finish, ctx, { status = code, counts = counts_of(ctx),
             reason = code ~= status.SUCCESS
                 and ("the script called os.exit(%d)"):format(asked) or nil })
     end
