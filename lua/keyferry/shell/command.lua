@@ -14,14 +14,6 @@ local text = require("keyferry.shell.text")
 
 local M = {}
 
-local function names_of(globals)
-    local names = {}
-    for i, option in ipairs(globals) do
-        names[i] = option.name
-    end
-    return names
-end
-
 -- What a command has done that does not come to its end: what it told of a backup, else what
 -- the backup has counted. It is said once.
 local function counts_of(ctx)
@@ -92,7 +84,7 @@ end
 local function parse_command(shell, found, words, first, values)
     local err
     local parsed, problem, hint = options.parse(found.options or {}, words, {
-        first = first, secret = core.secret, elsewhere = names_of(shell.globals),
+        first = first, secret = core.secret, elsewhere = options.names_of(shell.globals),
         values = values,
     })
     if not parsed then
@@ -364,13 +356,22 @@ local function words_of(given, spec)
     return words, values
 end
 
+local function execute_given(shell, name, found, given, how)
+    local words, values = words_of(given, found.options)
+    if not words then
+        return failure.command(shell, name, values)
+    end
+    how.values = values
+    return execute(shell, found, words, 1, how)
+end
+
 --- A command that another one runs, with its options by name (Context:run).
 -- @param shell the program
 -- @string name "partition backup"
 -- @tparam table given its options
 -- @treturn integer the exit status
 function M.call(shell, name, given)
-    local found, words, values, err
+    local found, err
     local noun, verb = name:match("^(%S+) (%S+)$")
     local entry = noun and script.find(noun, verb)
     if not entry then
@@ -382,11 +383,7 @@ function M.call(shell, name, given)
     if not found then
         return failure.command(shell, name, err)
     end
-    words, values = words_of(given, found.options)
-    if not words then
-        return failure.command(shell, name, values)
-    end
-    return execute(shell, found, words, 1, { entry = entry, values = values })
+    return execute_given(shell, name, found, given, { entry = entry })
 end
 
 --- A script by itself, with its options by name; keyferry.testing runs policies so.
@@ -395,7 +392,7 @@ end
 -- @tparam table given its options
 -- @treturn integer the exit status
 function M.policy(shell, what, given)
-    local found, words, values, ok, err
+    local found, ok, err
     local name = "policy"
     if type(what) == "string" then
         found, err = script.load(what, { print = shell.print, leave = shell.leave })
@@ -408,11 +405,7 @@ function M.policy(shell, what, given)
     if not found then
         return failure.command(shell, name, err)
     end
-    words, values = words_of(given, found.options)
-    if not words then
-        return failure.command(shell, name, values)
-    end
-    return execute(shell, found, words, 1, { program = "keyferry " .. name, values = values })
+    return execute_given(shell, name, found, given, { program = "keyferry " .. name })
 end
 
 --- `run`, and the words after it: a file and its options.

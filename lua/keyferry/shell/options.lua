@@ -10,7 +10,8 @@ local M = {}
 
 M.LABEL_BYTES = 32 -- CK_TOKEN_INFO.label, PKCS#11 3.2
 
-local HELP = { name = "help", kind = "flag", help = "Say what this command does." }
+-- Every command has it.
+M.HELP = { name = "help", kind = "flag", help = "Say what this command does." }
 
 local function bytes_between(option, value)
     local min, max = option.min or 1, option.max
@@ -122,7 +123,8 @@ function M.kinds()
     return table.concat(kinds, ", ")
 end
 
-local function names_of(spec)
+--- The names of an option table.
+function M.names_of(spec)
     local names = {}
     for i, option in ipairs(spec) do
         names[i] = option.name
@@ -130,15 +132,16 @@ local function names_of(spec)
     return names
 end
 
-local function with_help(spec)
+--- An option table with -help, which every command has.
+function M.with_help(spec)
     local all = {}
     for i, option in ipairs(spec) do
-        if option.name == HELP.name then
+        if option.name == M.HELP.name then
             return spec
         end
         all[i] = option
     end
-    all[#all + 1] = HELP
+    all[#all + 1] = M.HELP
     return all
 end
 
@@ -166,7 +169,7 @@ end
 
 -- The option that a typed name means.
 local function resolve(spec, word, elsewhere)
-    local names = names_of(spec)
+    local names = M.names_of(spec)
     local found = word == "" and {} or text.matching(word, names)
     if #found > 1 then
         return nil, ("option -%s is ambiguous: %s"):format(text.clean(word), dashed(found)),
@@ -271,7 +274,7 @@ function M.parse(spec, words, how)
     local i, state, ok, problem, hint
     how = how or {}
     i = how.first or 1
-    state = { spec = with_help(spec), values = how.values or {}, secrets = {},
+    state = { spec = M.with_help(spec), values = how.values or {}, secrets = {},
         elsewhere = how.elsewhere,
         secret = how.secret or function(value) return value end }
     while i <= #words do
@@ -304,7 +307,7 @@ end
 -- @tparam table spec the option table
 -- @string name one of its names
 function M.shortcut(spec, name)
-    local names = names_of(with_help(spec))
+    local names = M.names_of(M.with_help(spec))
     for size = 1, #name do
         local found = text.matching(name:sub(1, size), names)
         if #found == 1 and found[1] == name then

@@ -15,7 +15,6 @@ local M = {}
 
 local MAX_LINE = 65536
 
-local HELP = { name = "help", kind = "flag", help = "Say what this command does." }
 
 -- Words that stand where a noun stands: what each does, and whether only at the prompt.
 local VERBS = {
@@ -198,18 +197,6 @@ local function add_of_options(result, spec, how)
     end
 end
 
-local function with_help(spec)
-    local all = {}
-    for i, option in ipairs(spec) do
-        if option.name == HELP.name then
-            return spec
-        end
-        all[i] = option
-    end
-    all[#all + 1] = HELP
-    return all
-end
-
 -- Nouns and verbs ----------------------------------------------------------------------
 
 local function distinct(entries, field)
@@ -274,7 +261,7 @@ local function add_of_noun(result, entries, words, i, word, how)
     if i == #words then
         add_verbs(result, verbs, word, how)
         if begins(word, "-") then
-            add(result, word, { value = "-help", help = HELP.help })
+            add(result, word, { value = "-help", help = options.HELP.help })
         end
         return
     end
@@ -283,7 +270,7 @@ local function add_of_noun(result, entries, words, i, word, how)
         found.script = entry.verb == found[1] and script.peek(entry) or found.script
     end
     if found.script then
-        local spec = with_help(found.script.options or {})
+        local spec = options.with_help(found.script.options or {})
         local given, waiting, stray = read_options(spec, words, i + 2)
         if stray > #words then
             add_of_options(result, spec, { word = word, given = given, waiting = waiting })
@@ -335,7 +322,7 @@ function M.command(shell, words, word, how)
         return of_words(words, i, word, how or {})
     end
     if waiting or begins(word, "-") then
-        add_of_options(result, with_help(shell.globals), { word = word, given = given,
+        add_of_options(result, options.with_help(shell.globals), { word = word, given = given,
             waiting = waiting, dashes = #word < 2 and "--" or "-" })
     end
     if not waiting and not begins(word, "-") then

@@ -12,6 +12,7 @@ local core = require("keyferry.core")
 
 local colour = require("keyferry.shell.colour")
 local command = require("keyferry.shell.command")
+local complete = require("keyferry.shell.completion.line")
 local evaluate = require("keyferry.shell.evaluate")
 local failure = require("keyferry.shell.failure")
 local history = require("keyferry.shell.prompt.history")
@@ -300,10 +301,6 @@ end
 
 -- -> first, what to put there, what to list below; what core.editor wants.
 local function completer(shell, env)
-    local ok, complete = pcall(require, "keyferry.shell.completion.line")
-    if not ok then
-        return nil
-    end
     return function(line, cursor)
         local first, candidates = complete.line(shell, env, line, cursor)
         local list = plain(candidates or {})
