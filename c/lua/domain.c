@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "lua/domain.h"
 
+#include "clone/crypto.h"
 #include "lua/door.h"
 #include "lua/error.h"
 #include "lua/secret.h"
@@ -48,6 +49,45 @@ static int new_domain(lua_State *L)
     struct kf_error err = { 0 };
 
     if (kf_domain_from_text(text, box, &err))
+        return kf_lua_refuse(L, &err);
+    return 1;
+}
+
+/* Purposes in the order of kf_domain_from_keys. */
+static kf_rv make_random(struct kf_domain **out, struct kf_error *err)
+{
+    enum { KEYS = 3 };
+    struct kf_secret *keys[KEYS] = { NULL };
+    kf_rv rv = KFR_OK;
+
+    for (size_t i = 0; !rv && i < KEYS; i++) {
+        keys[i] = kf_secret_new(KF_DOMAIN_KEY_BYTES);
+        if (!keys[i])
+            rv = kf_fail(err, KFR_MEMORY, "", "", "no memory for a domain");
+        else if (!kf_crypto_random(keys[i]->data, KF_DOMAIN_KEY_BYTES))
+            rv = kf_fail(err, KFR_CRYPTO, "RAND_bytes", "", "no random bytes");
+    }
+    if (!rv)
+        rv = kf_domain_from_keys(keys[0], keys[1], keys[2], out, err);
+    for (size_t i = 0; i < KEYS; i++)
+        kf_secret_free(keys[i]);
+    return rv;
+}
+
+/***
+A cloning domain that nobody has and that is nowhere kept: for what is sealed, or compared by
+digest, within one run of a program. It comes from no text, so it costs no scrypt.
+@function random_domain
+@treturn[1] domain
+@treturn[2] nil
+@treturn[2] err
+*/
+static int random_domain(lua_State *L)
+{
+    struct kf_domain **box = kf_lua_new_domain_box(L);
+    struct kf_error err = { 0 };
+
+    if (make_random(box, &err))
         return kf_lua_refuse(L, &err);
     return 1;
 }
@@ -137,4 +177,6 @@ void kf_lua_open_domain(lua_State *L)
     lua_pop(L, 1);
     lua_pushcfunction(L, new_domain);
     lua_setfield(L, -2, "domain");
+    lua_pushcfunction(L, random_domain);
+    lua_setfield(L, -2, "random_domain");
 }

@@ -30,6 +30,12 @@ function TestDomain.test_a_text_gives_the_same_domain_for_ever()
   lu.assertEquals(keyferry.default_domain():check(), "4154d79f0faa7ec8367b25bd45b42aca")
 end
 
+function TestDomain.test_random_ones_are_never_equal()
+  local one, other = assert(core.random_domain()), assert(core.random_domain())
+  lu.assertFalse(one == other)
+  lu.assertEquals(#one:check(), 32)
+end
+
 function TestDomain.test_equal_when_the_texts_are()
   local again = assert(core.domain(core.secret(fixture.domain)))
   lu.assertTrue(again == domain(fixture.domain))
