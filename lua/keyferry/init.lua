@@ -13,6 +13,7 @@ local glob = require "keyferry.glob"
 local guard = require "keyferry.guard"
 local home = require "keyferry.home"
 local Hsm = require "keyferry.hsm"
+local option = require "keyferry.option"
 local Plan = require "keyferry.plan"
 require "keyferry.sealing"
 
@@ -27,6 +28,7 @@ local M = {
     error = core.error,
     backup = backup.run,
     plan = Plan.new,
+    option = option.new,
 }
 
 local DEFAULT_DOMAIN = "keyferry default domain"

@@ -13,6 +13,7 @@ local M = {}
 local sources = {
   { "lua/keyferry/init.lua", { M = "keyferry." } },
   { "lua/keyferry/glob.lua", { ["return"] = "keyferry.glob" } },
+  { "lua/keyferry/option.lua", { ["M.new"] = "keyferry.option" } },
   { "lua/keyferry/backup.lua", { ["M.run"] = "keyferry.backup", ["M.check"] = false } },
   { "lua/keyferry/backup/results.lua" },
   { "lua/keyferry/plan.lua", { ["Plan.new"] = "keyferry.plan", Plan = "plan:" } },
