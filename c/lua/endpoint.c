@@ -127,6 +127,61 @@ static int endpoint_find(lua_State *L)
     return kf_lua_find(L, 3, end, 2);
 }
 
+/* Upvalues: the endpoint, the handles, how many there are, how many were looked at. */
+static int next_object(lua_State *L)
+{
+    struct kf_end *end = check(L, lua_upvalueindex(1));
+    const CK_OBJECT_HANDLE *handles = lua_touserdata(L, lua_upvalueindex(2));
+    lua_Integer count = lua_tointeger(L, lua_upvalueindex(3));
+    lua_Integer i = lua_tointeger(L, lua_upvalueindex(4));
+    bool found = false;
+
+    lua_settop(L, 0);
+    lua_getiuservalue(L, lua_upvalueindex(1), SESSION_VALUE);
+    while (!found && i < count)
+        found = kf_lua_push_found(L, 1, end, handles[i++]);
+    lua_pushinteger(L, i);
+    lua_replace(L, lua_upvalueindex(4));
+    return found ? 1 : 0;
+}
+
+/***
+Iterates over what find gives, with one object in memory at a time.
+@function endpoint:each
+@tparam[opt] table filter attributes to match
+@treturn[1] function iterator
+@treturn[1] int how many there are at most
+@treturn[2] nil
+@treturn[2] err
+*/
+static int endpoint_each(lua_State *L)
+{
+    struct kf_session *session = kf_end_session(check(L, 1));
+    bool filtered = !lua_isnoneornil(L, 2);
+    struct kf_attributes *filter = NULL;
+    struct kf_lua_keep *keep;
+    CK_OBJECT_HANDLE *handles = NULL;
+    struct kf_error err = { 0 };
+    size_t count = 0;
+
+    lua_settop(L, 2);
+    keep = kf_lua_keep(L, free);
+    if (filtered)
+        filter = kf_lua_check_attributes(L, 2, NULL);
+    if (kf_objects_find(session, filter, &handles, &count, &err))
+        return kf_lua_refuse(L, &err);
+    keep->held = handles;
+    lua_pushvalue(L, 1);
+    lua_newuserdatauv(L, (count ? count : 1) * sizeof *handles, 0);
+    if (count)
+        memcpy(lua_touserdata(L, -1), handles, count * sizeof *handles);
+    lua_pushinteger(L, (lua_Integer)count);
+    lua_pushinteger(L, 0);
+    lua_pushcclosure(L, next_object, 4);
+    lua_pushinteger(L, (lua_Integer)count);
+    return 2;
+}
+
 /* The handle of an object of the endpoint's token: another token has the same numbers
  * for other objects. [-0, +0, v] */
 static CK_OBJECT_HANDLE check_object(lua_State *L, const struct kf_end *end, int index)
@@ -374,6 +429,7 @@ static int challenge(lua_State *L)
 static const luaL_Reg methods[] = {
     { "engine", endpoint_engine },
     { "find", endpoint_find },
+    { "each", endpoint_each },
     { "seal", endpoint_seal },
     { "digest", endpoint_digest },
     { "stage", endpoint_stage },

@@ -3,6 +3,7 @@
 
 #include "clone/domain.h"
 #include "clone/engine.h"
+#include "clone/unfinished.h"
 #include "lua/attributes.h"
 #include "lua/domain.h"
 #include "lua/door.h"
@@ -14,6 +15,7 @@
 #include "lua/module.h"
 #include "lua/object.h"
 #include "lua/secret.h"
+#include "lua/unfinished.h"
 #include "pkcs11/object.h"
 
 #include <lauxlib.h>
@@ -278,15 +280,13 @@ static bool is_own_domain_key(struct box *box, const struct kf_attributes *known
     return own && memcmp(check, kf_domain_check(own), sizeof check) == 0;
 }
 
-/* Pushes the object of a handle unless it has gone or is a key of the partition's own
- * cloning domain. False: nothing was pushed. */
-static bool push_found(lua_State *L, int session_index, struct kf_end *end,
+bool kf_lua_push_found(lua_State *L, int session_index, struct kf_end *end,
                        CK_OBJECT_HANDLE handle)
 {
     struct box *box = lua_touserdata(L, session_index);
     const struct kf_attributes *known = kf_lua_push_object(L, session_index, end, handle);
 
-    if (known && !is_own_domain_key(box, known))
+    if (known && !is_own_domain_key(box, known) && !kf_unfinished_is(known))
         return true;
     lua_pop(L, 1);
     return false;
@@ -314,7 +314,7 @@ int kf_lua_find(lua_State *L, int session_index, struct kf_end *end, int filter_
             kf_fail(&err, KFR_INTERRUPTED, "", NULL, "interrupted while reading objects");
             return kf_lua_refuse(L, &err);
         }
-        if (push_found(L, session_index, end, handles[i]))
+        if (kf_lua_push_found(L, session_index, end, handles[i]))
             lua_rawseti(L, -2, ++found);
     }
     return 1;
@@ -322,8 +322,8 @@ int kf_lua_find(lua_State *L, int session_index, struct kf_end *end, int filter_
 
 /***
 All objects that match, each read at once (its attributes, no key material). The search is
-over before this returns. The keys of the partition's own cloning domain are never among
-them.
+over before this returns. The keys of the partition's own cloning domain and the mark of an
+unfinished backup are never among them.
 @function session:find
 @tparam[opt] table filter attributes to match, all of them exactly (a label is no glob
   here; see keyferry.glob): `{ class = "private_key", label = "tls" }`
@@ -612,6 +612,9 @@ static const luaL_Reg methods[] = {
     { "random", session_random },
     { "find_domain", session_find_domain },
     { "install_domain", session_install_domain },
+    { "unfinished", kf_lua_unfinished },
+    { "mark_unfinished", kf_lua_mark_unfinished },
+    { "mark_finished", kf_lua_mark_finished },
     { "probe", session_probe },
     { "endpoint", kf_lua_new_endpoint },
     { "close", session_close },
