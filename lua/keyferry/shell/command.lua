@@ -326,10 +326,21 @@ function M.run(shell, words, first)
     return execute(shell, found, words, first + 2, { entry = entry })
 end
 
+-- Whether texts can be bare words: then a comma in one of them does not part it.
+local function are_bare(list)
+    for _, item in ipairs(list) do
+        if type(item) ~= "string" or item:sub(1, 1) == "-" then
+            return false
+        end
+    end
+    return true
+end
+
 -- Options by name as the words of a command line; a secret goes by itself. Or nil and what is
 -- wrong.
 local function words_of(given, spec)
     local kinds, names, words, values = {}, {}, {}, {}
+    local bare = options.word_of(spec or {})
     for _, option in ipairs(spec or {}) do
         kinds[option.name] = option.kind
     end
@@ -347,6 +358,8 @@ local function words_of(given, spec)
             words[#words + 1] = "-" .. name
         elseif type(value) == "userdata" then
             values[name] = value
+        elseif type(value) == "table" and bare and bare.name == name and are_bare(value) then
+            table.move(value, 1, #value, #words + 1, words)
         elseif type(value) == "table" then
             words[#words + 1] = ("-%s=%s"):format(name, table.concat(value, ","))
         elseif value then

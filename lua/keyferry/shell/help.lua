@@ -41,7 +41,8 @@ end
 local function syntax(script, program)
     local lines, line = {}, "  " .. program
     for _, option in ipairs(script.options or {}) do
-        local piece = "-" .. option.name .. value_of(option)
+        local piece = option.word and options.word_name(option)
+            or "-" .. option.name .. value_of(option)
         if not option.required then
             piece = "[" .. piece .. "]"
         end
@@ -62,7 +63,8 @@ end
 local function option_rows(spec, dashes)
     local left, size = {}, 0
     for i, option in ipairs(spec) do
-        left[i] = { dashed(option.name, dashes) .. value_of(option),
+        left[i] = { (option.word and options.word_name(option) .. ", " or "")
+            .. dashed(option.name, dashes) .. value_of(option),
             dashed(options.shortcut(spec, option.name), dashes), option.help }
         size = math.max(size, #left[i][1])
     end

@@ -214,7 +214,8 @@ end
 
 local function add_options(page, spec, dashes)
     for _, option in ipairs(spec) do
-        page:item(with_value(option, dashes), about(spec, option, dashes))
+        local bare = option.word and italic(options.word_name(option)) .. ", " or ""
+        page:item(bare .. with_value(option, dashes), about(spec, option, dashes))
     end
 end
 
@@ -237,7 +238,8 @@ local function add_synopsis(page, found)
     page:section("SYNOPSIS")
     page:raw(bold("keyferry " .. found.name))
     for _, option in ipairs(found.options or {}) do
-        local piece = with_value(option, "-")
+        local piece = option.word and italic(options.word_name(option))
+            or with_value(option, "-")
         page:raw(option.required and piece or "[" .. piece .. "]")
     end
 end

@@ -2,8 +2,9 @@
 --- Options: the words of a command line, read by a script's option table.
 --
 -- `-x`, `-x=v`, `-x v`, and the same with two dashes. A unique prefix is enough and the
--- exact name always wins. Nothing is asked or opened here, and no refusal repeats a word
--- that could be a secret.
+-- exact name always wins. The one option that is declared `word = true` takes a bare word,
+-- too (several when it is a list). Nothing is asked or opened here, and no refusal repeats a
+-- word that could be a secret.
 local text = require("keyferry.shell.text")
 
 local M = {}
@@ -145,6 +146,25 @@ function M.with_help(spec)
     return all
 end
 
+--- The option that takes bare words, if one does.
+-- @tparam table spec the option table
+-- @treturn table|nil
+function M.word_of(spec)
+    for _, option in ipairs(spec) do
+        if option.word then
+            return option
+        end
+    end
+    return nil
+end
+
+--- A bare word as help and the manual show it: FILE, or FILE ... where several may stand.
+-- @tparam table option
+-- @treturn string
+function M.word_name(option)
+    return (option.value or option.kind):upper() .. (option.kind == "list" and " ..." or "")
+end
+
 local function dashed(names)
     local out = {}
     for i, name in ipairs(names) do
@@ -242,13 +262,15 @@ local function missing(state)
     local names = {}
     for _, option in ipairs(state.spec) do
         if option.required and state.values[option.name] == nil then
-            names[#names + 1] = option.name
+            names[#names + 1] = option.word and M.word_name(option):match("%S+")
+                or "-" .. option.name
         end
     end
     if #names == 0 then
         return true
     end
-    return nil, ("%s %s missing"):format(dashed(names), #names == 1 and "is" or "are"),
+    return nil, ("%s %s missing"):format(table.concat(names, ", "),
+        #names == 1 and "is" or "are"),
         "see -help for what the command needs"
 end
 
@@ -257,6 +279,52 @@ local function stray(words, i)
     -- Not repeated: it may be the second half of a password with a blank in it.
     return nil, after and ("a word after %s belongs to no option"):format(text.clean(after))
         or "a word belongs to no option", "a value with blanks in it goes in quotes"
+end
+
+-- Takes the word at words[i] for the option that takes bare words; as with an option, gives
+-- its index. Neither it nor the name of the option before it is repeated.
+local function read_word(state, option, words, i)
+    local value, problem, hint
+    local before = state.values[option.name]
+    if before ~= nil and not (option.kind == "list" and state.words) then
+        return nil, ("a second word, and the command takes one %s"):format(
+            M.word_name(option)), "a value with blanks in it goes in quotes"
+    end
+    if option.kind == "list" then
+        value, problem, hint = bytes_between(option, words[i])
+        if value and option.choices then
+            value, problem = choice(option, value)
+        end
+        value = value and table.move({ value }, 1, 1, #(before or {}) + 1, before or {})
+    else
+        value, problem, hint = READERS[option.kind](option, words[i])
+    end
+    if value == nil then
+        return nil, ("%s: %s"):format(M.word_name(option), problem),
+            hint or "see -help for what the command takes"
+    end
+    state.values[option.name], state.words = value, true
+    return i
+end
+
+-- Whether a word is none that begins an option. "-" is standard input where files are taken.
+local function is_bare(word)
+    return word:sub(1, 1) ~= "-" or word == "-" or word == "--"
+end
+
+-- Reads what stands at words[i]; gives the index of the last word it took. false: the words
+-- end here.
+local function read_next(state, words, i, stop)
+    if not is_bare(words[i]) then
+        return read(state, words, i)
+    elseif stop then
+        return false
+    end
+    local option = words[i] ~= "--" and M.word_of(state.spec)
+    if option then
+        return read_word(state, option, words, i)
+    end
+    return stray(words, i)
 end
 
 --- Reads words by an option table.
@@ -278,16 +346,13 @@ function M.parse(spec, words, how)
         elsewhere = how.elsewhere,
         secret = how.secret or function(value) return value end }
     while i <= #words do
-        if words[i]:sub(1, 1) ~= "-" or words[i] == "-" or words[i] == "--" then
-            if how.stop then
-                break
-            end
-            return stray(words, i)
-        end
-        i, problem, hint = read(state, words, i)
-        if not i then
+        ok, problem, hint = read_next(state, words, i, how.stop)
+        if ok == false then
+            break
+        elseif not ok then
             return nil, problem, hint
         end
+        i = ok
         if state.values.help == true and not how.stop then
             return { values = state.values, secrets = state.secrets, help = true, next = i + 1 }
         end

@@ -276,8 +276,22 @@ local function check_option(option, seen)
     return true
 end
 
+-- What takes bare words: one option at most, and none of which a word would be a secret.
+local function check_word(option, words)
+    if not option.word then
+        return true
+    elseif option.kind == "secret" or option.kind == "flag" then
+        return nil, ("option %q takes no bare word, since it is a %s"):format(option.name,
+            option.kind)
+    elseif words[1] then
+        return nil, ("options %q and %q both take bare words"):format(words[1], option.name)
+    end
+    words[1] = option.name
+    return true
+end
+
 local function check_options(list)
-    local seen = {}
+    local seen, words = {}, {}
     if list == nil then
         return true
     end
@@ -286,6 +300,9 @@ local function check_options(list)
     end
     for _, option in ipairs(list) do
         local ok, problem = check_option(option, seen)
+        if ok then
+            ok, problem = check_word(option, words)
+        end
         if not ok then
             return nil, problem
         end

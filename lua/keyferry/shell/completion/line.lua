@@ -145,14 +145,18 @@ local function find_option(spec, word)
 end
 
 -- What the words from first on mean by an option table: the options given (by name, with
--- their words), the option whose value comes next, and the first word that is no option.
+-- their words), the option whose value comes next, and the first word that belongs to none.
 local function read_options(spec, words, first)
     local given, i = {}, first
+    local bare = options.word_of(spec)
     while i <= #words do
         local word = words[i]
         local option = begins(word, "-") and find_option(spec, word)
         if not begins(word, "-") or word == "-" then
-            return given, nil, i
+            if not bare or given[bare.name] and bare.kind ~= "list" then
+                return given, nil, i
+            end
+            given[bare.name] = word
         end
         if option then
             local inline = word:match("^[^=]*=(.*)$")
@@ -179,12 +183,31 @@ local function add_option_names(result, spec, given, typed, dashes)
     end
 end
 
+-- The option that a bare word would be taken for here; one word of a list is a value by
+-- itself, commas and all.
+local function bare_option(spec, given)
+    local bare, one = options.word_of(spec), {}
+    if not bare or given[bare.name] and bare.kind ~= "list" then
+        return nil
+    end
+    for name, field in pairs(bare) do
+        one[name] = field
+    end
+    if one.kind == "list" then
+        one.kind = one.choices and "choice" or "string"
+    end
+    return one
+end
+
 -- The word after options: a value, an option, or the value after an option's `=`.
 local function add_of_options(result, spec, how)
     local word = how.word
     local inline = word:match("^%-[^=]*=")
     local option = inline and find_option(spec, word)
-    if how.waiting then
+    local bare = not how.waiting and not begins(word, "-") and bare_option(spec, how.given)
+    if bare then
+        add_values(result, bare, "", word) -- a shell lists files only where nothing else is
+    elseif how.waiting then
         if not begins(word, "-") then
             add_values(result, how.waiting, "", word)
         end
