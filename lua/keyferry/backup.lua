@@ -6,10 +6,12 @@
 -- clone is durable.
 -- @module keyferry.backup
 
+local core = require "keyferry.core"
 local commit = require "keyferry.backup.commit"
 local ends = require "keyferry.backup.ends"
 local existing = require "keyferry.backup.existing"
 local guard = require "keyferry.guard"
+local reporting = require "keyferry.backup.reporting"
 local results = require "keyferry.backup.results"
 local selection = require "keyferry.backup.selection"
 local stopping = require "keyferry.backup.stop"
@@ -31,7 +33,7 @@ local hooks = { "on_exists", "on_mismatch", "on_error", "on_result", "on_progres
 M.OPTIONS = {
     "source", "target", "domain", "mode", "engine", "source_engine", "target_engine", "verify",
     "plan", "select", "on_exists", "on_mismatch", "on_error", "on_result", "on_progress",
-    "create", "discard", "changes", "more_rights",
+    "create", "discard", "changes", "more_rights", "report", "unfinished",
 }
 
 local fields = {}
@@ -42,7 +44,7 @@ end
 local Run = {}
 Run.__index = Run
 
-for _, methods in ipairs{ ends, selection, results.methods, existing, commit } do
+for _, methods in ipairs{ ends, selection, results.methods, existing, commit, reporting } do
     for name, method in pairs(methods) do
         Run[name] = method
     end
@@ -148,17 +150,25 @@ function Run:ferry(object)
     if not sealed then
         return nil, lost
     end
-    local ok, err
-    if self.target_end and not self.options.plan then
-        ok, err = self.target_end:stage(sealed, self:changes_of(object),
-                                        self.options.more_rights)
-    else
-        ok, err = sealed:opens(self:target_domain())
+    if self.options.plan then
+        local foreseen, err = self:foresee(sealed, self:changes_of(object))
+        return foreseen and true, results.join(lost, foreseen) or err
     end
-    if not ok then
-        return nil, err
+    local ok, err = self.target_end:stage(sealed, self:changes_of(object),
+                                          self.options.more_rights)
+    return ok, ok and lost or err
+end
+
+-- What the target would make of a sealed object: what would be lost; nil, err.
+function Run:foresee(sealed, changes)
+    local more_rights = self.options.more_rights
+    if not core.foresee then -- XXX until it is there
+        return sealed:opens(self:target_domain()) and ""
     end
-    return true, lost
+    if self.target_end then
+        return self.target_end:foresee(sealed, changes, more_rights)
+    end
+    return core.foresee(self.target_engine, sealed, self:target_domain(), changes, more_rights)
 end
 
 -- Asks the policy about an object that could not be made ready. True: try again.
@@ -196,7 +206,7 @@ end
 -- Every object fails by its own blob at the target's domain, to the end of the list.
 function Run:report_mismatch()
     self.last_error = self.mismatch
-    for _, object in ipairs(self.objects) do
+    for object in self:each_object() do
         check_interrupt()
         local sealed <close>, err = self.source_end:seal(object)
         local ok
@@ -212,7 +222,8 @@ function Run:report_mismatch()
 end
 
 function Run:make_target()
-    local target, err = guard.hook(self.options.create, self.given or self.source_domain)
+    local target, err = guard.hook(self.options.create, self.given or self.source_domain,
+                                   self:source_name())
     if not target then
         stop(err)
     end
@@ -223,14 +234,14 @@ end
 
 function Run:ferry_all()
     local progress = self.options.on_progress
-    for i, object in ipairs(self.objects) do
+    for object, i, total in self:each_object() do
         check_interrupt()
         local known = self.mode == "add" and self:settle_existing(object)
         if not known then
             self:take(object)
         end
         if progress and not self.stopped then
-            guard.hook(progress, i, #self.objects)
+            guard.hook(progress, i, total)
         end
         self:commit_when_full()
         if self.stopped then
@@ -274,17 +285,22 @@ function Run:work()
     if self.target then
         self:open_target()
     end
+    local fits = self:settle_domain()
+    if fits and not self.target and not self.options.plan then
+        self:make_target()
+    end
+    self:begin_report()
     for _, object in ipairs(self.skipped) do
         self:emit(result_of(object, "skipped"))
     end
-    if not self:settle_domain() then
+    if not fits then
         return self:report_mismatch()
     end
-    if not self.target and not self.options.plan then
-        self:make_target()
-    end
     if self.target then
+        self:complete_target()
         self:attach_target()
+    else
+        self.target_engine = self:engine_without_target()
     end
     if self.mode ~= "create" then
         self:index_target()
@@ -292,6 +308,9 @@ function Run:work()
     self:refuse_replacing_by_nothing()
     self:ferry_all()
     self:finish_commit()
+    if self.target and not self.stopped then
+        self:finish_target()
+    end
     self:conclude()
 end
 
@@ -300,12 +319,15 @@ function Run:undo()
     if self.tentative then
         self:take_back()
     end
+    self:finish_report()
     self:close_ends()
     local report = self.report
     if report.created and report.status ~= "success" and report.cloned == 0 then
         guard.hook(self.options.discard)
         report.created = false
     end
+    report.unfinished = self.target and self.target:is_open()
+        and report.status ~= "success" and self.target:unfinished() ~= nil or nil
 end
 
 function Run:close_ends()
@@ -395,8 +417,8 @@ end
 --   * `target`: a read/write session logged in as the Crypto Officer
 --   * `mode`: with a target: "add" (what is there is neither duplicated nor overwritten) or
 --     "replace" (afterwards the target holds exactly what was selected; all or nothing)
---   * `create`: instead of a target: function(domain) -> session, or nil, err, called when the
---     first blob has been seen to open
+--   * `create`: instead of a target: function(domain, of) -> session, or nil, err, called when
+--     the first blob has been seen to open; `of` is for hsm:create_partition's `unfinished`
 --   * `discard`: function() that removes what `create` made, when nothing came of it
 --   * `domain`: the cloning domain for a source that has none and for the target
 --   * `engine`, `source_engine`, `target_engine`: instead of the one that fits best
@@ -415,6 +437,9 @@ end
 --     or committed. With "replace" a failed commit is tried again as a whole, or not at all
 --   * `on_result`: function(result), when what became of an object is settled and durable
 --   * `on_progress`: function(done, total), after each object that was tried, before its result
+--
+--   * `report`: what keyferry.report.create gave: the run writes it
+--   * `unfinished`: true: also from a source that is itself an unfinished backup
 --
 --   A hook that fails ends the run safely and the error goes on to the caller; one that is
 --   interrupted is the report's reason. Hooks cannot yield.

@@ -273,9 +273,10 @@ local function set_up(hsm, partition, options)
         return nil, err
     end
     local password = options.password
-    local ok
+    local ok, marked
     ok, err = session:login(options.so_password, "so")
     if ok then
+        marked = not options.unfinished or session:mark_unfinished(options.unfinished)
         ok, err = session:init_pin(password)
     end
     if ok then
@@ -283,6 +284,9 @@ local function set_up(hsm, partition, options)
     end
     if ok then
         ok, err = session:login(password, "user")
+    end
+    if ok and not marked then -- an HSM whose officer may make no objects
+        session:mark_unfinished(options.unfinished)
     end
     if ok and options.domain then
         ok, err = install(session, options.domain)
@@ -349,6 +353,8 @@ end
 --     with a protected authentication path
 --   * `domain`: its cloning domain; without one it has none of its own, and no way to get one
 --     but session:install_domain
+--   * `unfinished`: marks it as a backup that is not finished, of what that says, as long as
+--     nobody calls session:mark_finished
 -- @treturn[1] partition
 -- @treturn[2] nil
 -- @treturn[2] err KFR_EXISTS, KFR_ARGUMENT, CKR_TOKEN_WRITE_PROTECTED (no slot is free), ...
@@ -418,6 +424,19 @@ function Hsm:new_partition(before, slot, label)
     end
     return fail("KFR_STORE", ('the new partition "%s" is not to be found on HSM "%s"')
                 :format(label, self.name), "look at the HSM with 'keyferry partition list'")
+end
+
+--- Whether a program that was killed has left a partition without a user PIN. Nobody can log
+-- in to it; without an object in it nothing is lost with it.
+-- @tparam partition partition
+-- @treturn boolean
+function Hsm.is_half_made(_, partition)
+    if partition.token.user_pin_initialized or partition.token.protected_path then
+        return false
+    end
+    local session <close> = partition:open()
+    local objects = session and session:find()
+    return objects ~= nil and #objects == 0
 end
 
 --- Removes a partition with everything in it. PKCS#11 has no call for that: only soft HSMs

@@ -125,6 +125,18 @@ function Partition:open(options)
     return module:session(self.slot, { writable = options and options.writable or false })
 end
 
+--- What the partition is the unfinished backup of: session:unfinished, without a login.
+-- @treturn[1] ?string nil: it is none
+-- @treturn[2] nil
+-- @treturn[2] err it cannot be told
+function Partition:unfinished()
+    local session <close>, err = self:open()
+    if not session then
+        return nil, err
+    end
+    return session:unfinished()
+end
+
 --- The PKCS#11 URI of an object in this partition.
 -- @tparam object object
 -- @treturn string

@@ -36,10 +36,10 @@ function M.engine(session, wanted)
 end
 
 --- The domain of a partition: its own (the given one when that is the same, since it may know
--- more), or nil.
-function M.domain(session, engine, given)
+-- more), or nil. One that a run which was cut off has put there in part is none.
+function M.domain(session, engine, given, is_unfinished)
     local own, err = session:find_domain(engine)
-    if not own and err.code ~= "KFR_NOT_FOUND" then
+    if not own and err.code ~= "KFR_NOT_FOUND" and not is_unfinished then
         stop(err)
     end
     return own and given and own == given and given or own

@@ -13,15 +13,6 @@ local M = {}
 
 local LARGEST_BATCH = 8192
 
-local function join(a, b)
-    if a == nil or a == "" then
-        return b
-    elseif b == nil or b == "" then
-        return a
-    end
-    return a .. ", " .. b
-end
-
 -- Those of a list that have a status.
 local function having(list, status)
     local found = {}
@@ -42,9 +33,14 @@ local function spread(queue, planted)
             local one = planted[i] or { err = failure("KFR_STORE", "not committed") }
             result.status = one.err and "failed" or "cloned"
             result.err, result.target_handle, result.undone = one.err, one.handle, one.undone
-            result.lost = join(result.lost, one.lost)
+            result.lost = results.join(result.lost, one.lost)
         end
     end
+end
+
+-- Whether a clone works like its original: true; false; nil, err when it cannot be told.
+function M.use_both(_, object, clone)
+    return core.challenge(object, clone)
 end
 
 -- Originals that only their key material tells apart are matched with their clones by use:
@@ -55,11 +51,11 @@ function M:prove_against(result, others)
         return nil, err
     end
     local same
-    same, err = core.challenge(result.object, clone)
+    same, err = self:use_both(result.object, clone)
     for _, other in ipairs(same == false and others or {}) do
         local candidate = not other.settled and other ~= result
             and self.target:object(other.target_handle)
-        if candidate and core.challenge(result.object, candidate) then
+        if candidate and self:use_both(result.object, candidate) then
             result.target_handle, other.target_handle
                 = other.target_handle, result.target_handle
             return true
@@ -178,10 +174,10 @@ function M:commit()
 end
 
 function M:commit_when_full()
-    if self.mode == "add" and not self.options.plan
+    if self.mode ~= "replace" and not self.options.plan
         and self.target_end:staged() >= self.batch then
         self:commit()
-        self.batch = math.min(self.batch * 4, LARGEST_BATCH)
+        self.batch = math.min(self.batch * 4, self.largest_batch or LARGEST_BATCH)
     end
 end
 

@@ -12,8 +12,31 @@ local check_interrupt = stopping.check_interrupt
 
 local M = {}
 
+local DOMAIN_LABEL = "keyferry domain" -- of its keys in a partition (c/README.md)
+
+local function check_unfinished(target)
+    local of, err = target:unfinished()
+    if err then
+        stop(err)
+    end
+    return of
+end
+
+-- The backup of an unfinished backup would be called good.
+function M:refuse_unfinished_source()
+    local of, err = self.source:unfinished()
+    if err then
+        stop(err)
+    elseif of and not self.options.unfinished then
+        stop(failure("KFR_REFUSED", "the source is an unfinished backup: the run that made it was "
+                     .. "cut off", "finish it with the same command that began it; -force takes "
+                     .. "what there is"))
+    end
+end
+
 function M:open_source()
     local options = self.options
+    self:refuse_unfinished_source()
     self.source_engine = choice.engine(self.source, options.source_engine or options.engine)
     self.source_own = choice.domain(self.source, self.source_engine, self.given)
     self:attach_source()
@@ -22,6 +45,10 @@ end
 -- A source without a domain of its own takes the one given, for this run.
 function M:attach_source()
     local domain = self.source_own or self.given
+    if not domain and self.options.plan and not self.target then
+        domain = core.random_domain() -- whatever it is, the same objects can be sealed
+        self.given, self.is_random = domain, true
+    end
     if not domain then
         stop(failure("KFR_NO_SECRET", "the source partition has no cloning domain of its own "
                      .. "and none was given", "give one with -domain"))
@@ -41,6 +68,12 @@ function M:target_domain()
         return own
     end
     return given or self.source_domain
+end
+
+-- The engine of a target that is not there, or not known yet.
+function M:engine_without_target()
+    local options = self.options
+    return options.target_engine or options.engine or self.source_engine
 end
 
 -- Nobody else of us changes the target from here on, so what is found there stays true.
@@ -71,8 +104,39 @@ function M:open_target()
     self:lock_target()
     self:find_target_damage()
     self.target_engine = choice.engine(self.target, options.target_engine or options.engine)
+    self.unfinished = check_unfinished(self.target)
+    self.target_own = choice.domain(self.target, self.target_engine, self.given,
+                                    self.unfinished)
+    self.resumes = self.mode == "add" and self.unfinished == self:source_name()
+    self.report.resumed = self.resumes or nil
+    self.report.target_without_domain = not self.target_own and not self.resumes
+end
+
+-- What the mark of an unfinished backup says of its source.
+function M:source_name()
+    local token = self.source:token()
+    return token.serial .. " " .. token.label
+end
+
+-- A run that was cut off may have left the partition without its domain, or with a part of it.
+function M:complete_target()
+    if self.target_own or not self.resumes or self.options.plan then
+        return
+    end
+    for _, key in ipairs(check(self.target:find{ token = true, label = DOMAIN_LABEL })) do
+        if key.class == "secret_key" and (key.id or ""):find("^keyferry\1") then
+            check(key:destroy())
+        end
+    end
+    check(self.target:install_domain(self.given or self.source_domain))
     self.target_own = choice.domain(self.target, self.target_engine, self.given)
-    self.report.target_without_domain = not self.target_own
+end
+
+-- The run has come to its end: what is on the target is what it was to be.
+function M:finish_target()
+    if not self.options.plan and (self.mode ~= "add" or self.resumes) then
+        check(self.target:mark_finished())
+    end
 end
 
 function M:attach_target()

@@ -1,6 +1,5 @@
 -- SPDX-License-Identifier: MIT
 --- Whether the target has an object already. Methods of a run.
-local core = require "keyferry.core"
 local guard = require "keyferry.guard"
 local results = require "keyferry.backup.results"
 local stopping = require "keyferry.backup.stop"
@@ -48,7 +47,7 @@ function M:is_same(object, candidate)
     if a and b then
         return a == b
     end
-    return core.challenge(object, candidate)
+    return self:use_both(object, candidate)
 end
 
 -- The object of the target that this one is, taken out of the index: each stands for one.
@@ -101,7 +100,7 @@ function M:prove_existing(object, there)
     if not self.options.verify then
         return true, nil
     end
-    local same, err = core.challenge(object, there)
+    local same, err = self:use_both(object, there)
     if same then
         return true, true
     elseif same == nil and err.code == "KFR_NOT_FOUND" then

@@ -11,6 +11,16 @@ function M.identity(object)
                           ("%q"):format(object.label or "") }, "\0")
 end
 
+--- Two lists of attributes that were lost, as one.
+function M.join(a, b)
+    if a == nil or a == "" then
+        return b
+    elseif b == nil or b == "" then
+        return a
+    end
+    return a .. ", " .. b
+end
+
 --- What became of one object, as `on_result` gets it. The table is the hook's to keep.
 -- @table result
 -- @tfield string status "cloned" ("planned" in a plan), "exists", "failed" or "skipped"
@@ -43,6 +53,11 @@ end
 -- @tfield int lossy clones that could not keep an attribute
 -- @tfield int unproved with `verify`: clones of which nothing could be seen
 -- @tfield boolean created `create` made the target, and it stays
+-- @tfield[opt] boolean resumed the target was the unfinished backup of this source, and the run
+--   went on with it
+-- @tfield[opt] boolean unfinished the target holds a part of what was selected and is marked as
+--   unfinished: the same run, in the mode "add", goes on
+-- @tfield[opt] err unwritten why `report` could not be written
 -- @tfield[opt] boolean target_without_domain the target has no cloning domain of its own
 -- @tfield[opt] err target_damaged what the target's store holds and nobody can read
 -- @tfield[opt] int planned in a plan: what would be cloned
@@ -71,6 +86,9 @@ function M.methods:count(result)
 end
 
 function M.methods:tell(result)
+    if self.options.report then
+        self:note_result(result)
+    end
     if self.options.on_result then
         guard.hook(self.options.on_result, result)
     end

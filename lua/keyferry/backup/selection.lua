@@ -31,22 +31,35 @@ function M:find_objects()
     return objects
 end
 
--- The objects that the policy selects; the others are told as skipped. One that could not be
--- read may be the one that is wanted: it is never passed over.
+-- Whether an object is part of the run. One that could not be read may be the one that is
+-- wanted: it is never passed over.
+function M:is_chosen(object)
+    local wanted = not object.trouble and (not self.test or guard.hook(self.test, object))
+    self.doubts[object] = not wanted and matching.doubt_of(object) or nil
+    return wanted or self.doubts[object] ~= nil
+end
+
+-- The objects that the policy selects; the others are told as skipped.
 function M:select_objects()
-    local select = self.options.select and matching.of(self.options.select)
     local chosen, skipped = {}, {}
+    self.test = self.options.select and matching.of(self.options.select)
     for _, object in ipairs(self:find_objects()) do
-        local wanted = not object.trouble and (not select or guard.hook(select, object))
-        self.doubts[object] = not wanted and matching.doubt_of(object) or nil
-        if wanted or self.doubts[object] then
-            chosen[#chosen + 1] = object
-        else
-            skipped[#skipped + 1] = object
-        end
+        local list = self:is_chosen(object) and chosen or skipped
+        list[#list + 1] = object
     end
     self.objects, self.skipped = chosen, skipped
     self.report.selected = #chosen + #self.damaged
+end
+
+-- Gives each selected object, its number, and of how many (nil: nobody knows yet).
+function M:each_object()
+    local i, objects = 0, self.objects
+    return function()
+        i = i + 1
+        if objects[i] then
+            return objects[i], i, #objects
+        end
+    end
 end
 
 return M
