@@ -107,6 +107,43 @@ kf_rv kf_end_stage(struct kf_end *end, const void *sealed, size_t len,
     return rv;
 }
 
+static kf_rv foresee(const struct kf_engine *engine, void *state,
+                     const struct kf_domain *domain, const struct kf_slice *sealed,
+                     const struct kf_changes *changes, char lost[KF_LOST_MAX],
+                     struct kf_error *err)
+{
+    struct kf_sealed open = {0};
+    kf_rv rv;
+
+    lost[0] = '\0';
+    rv = kf_sealed_decode(sealed->bytes, sealed->len, domain, &open, err);
+    if (!rv)
+        rv = engine->foresee(state, domain, &open, changes, lost, err);
+    if (rv)
+        lost[0] = '\0';
+    kf_sealed_clear(&open);
+    return rv;
+}
+
+kf_rv kf_end_foresee(struct kf_end *end, const void *sealed, size_t len,
+                     const struct kf_changes *changes, char lost[KF_LOST_MAX],
+                     struct kf_error *err)
+{
+    const struct kf_slice slice = {sealed, len};
+
+    return foresee(end->engine, end->state, end->domain, &slice, changes, lost, err);
+}
+
+kf_rv kf_engine_foresee(const struct kf_engine *engine, const struct kf_domain *domain,
+                        const void *sealed, size_t len,
+                        const struct kf_changes *changes, char lost[KF_LOST_MAX],
+                        struct kf_error *err)
+{
+    const struct kf_slice slice = {sealed, len};
+
+    return foresee(engine, NULL, domain, &slice, changes, lost, err);
+}
+
 size_t kf_end_staged(const struct kf_end *end)
 {
     return end->staged;

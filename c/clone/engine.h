@@ -79,6 +79,14 @@ struct kf_engine {
                     size_t remove_count, struct kf_planted *planted,
                     struct kf_error *err);
     void (*abort)(void *state);
+    /* What stage and commit would answer, as far as it can be told without a token
+     * object made or a byte of a store written. `lost` as planted has it. Session
+     * objects are made and destroyed; a read-only session is enough. state NULL: no
+     * target, by the engine's own rules. What only the token object shows (no room, a
+     * key that the module would overwrite) is not foreseen. */
+    kf_rv (*foresee)(void *state, const struct kf_domain *domain,
+                     const struct kf_sealed *sealed, const struct kf_changes *changes,
+                     char lost[KF_LOST_MAX], struct kf_error *err);
 };
 
 extern const struct kf_engine kf_engine_softhsm; /* engine_softhsm.c */
@@ -108,6 +116,15 @@ kf_rv kf_end_digest(struct kf_end *end, CK_OBJECT_HANDLE object,
  * then stages. */
 kf_rv kf_end_stage(struct kf_end *end, const void *sealed, size_t len,
                    const struct kf_changes *changes, struct kf_error *err);
+/* Decodes as kf_end_stage does, and changes nothing: kf_engine.foresee. */
+kf_rv kf_end_foresee(struct kf_end *end, const void *sealed, size_t len,
+                     const struct kf_changes *changes, char lost[KF_LOST_MAX],
+                     struct kf_error *err);
+/* The same without a target. */
+kf_rv kf_engine_foresee(const struct kf_engine *engine, const struct kf_domain *domain,
+                        const void *sealed, size_t len,
+                        const struct kf_changes *changes, char lost[KF_LOST_MAX],
+                        struct kf_error *err);
 size_t kf_end_staged(const struct kf_end *end);
 kf_rv kf_end_commit(struct kf_end *end, enum kf_commit mode,
                     const CK_OBJECT_HANDLE *remove, size_t remove_count,

@@ -17,11 +17,13 @@
 #include "clone/softhsm_vault.h"
 #include "clone/template.h"
 
+#include <fcntl.h>
 #include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { FOUND_ROUNDS = 8, FOUND_PAUSE_MS = 25, PROVED_MAX = 64 };
 
@@ -576,6 +578,39 @@ static kf_rv end_stage(void *state, const struct kf_sealed *sealed,
     return rv;
 }
 
+/* ---------------------------------------- foresee */
+
+static kf_rv check_folder(struct softhsm_end *end, struct kf_error *err)
+{
+    struct kf_store *store = kf_vault_store(end->vault);
+
+    return faccessat(kf_store_folder(store), ".", W_OK | X_OK, AT_EACCESS) == 0
+               ? KFR_OK
+               : kf_fail_errno(err, "access", "%s", kf_store_path(store));
+}
+
+/* The file is made in memory, and goes no further. */
+static kf_rv end_foresee(void *state, const struct kf_domain *domain,
+                         const struct kf_sealed *sealed,
+                         const struct kf_changes *changes, char lost[KF_LOST_MAX],
+                         struct kf_error *err)
+{
+    struct softhsm_end *end = state;
+    struct kf_plan plan;
+    kf_rv rv = kf_plan_make(&plan, sealed, changes, domain, err);
+
+    lost[0] = '\0';
+    if (!rv && end) {
+        end->file.len = 0;
+        rv = kf_vault_write(end->vault, &plan.set, &end->file, err);
+        OPENSSL_cleanse(end->file.data, end->file.data ? end->file.len : 0);
+        if (!rv)
+            rv = check_folder(end, err);
+    }
+    kf_plan_clear(&plan);
+    return rv;
+}
+
 /* ---------------------------------------- commit */
 
 static int by_handle(const void *a, const void *b)
@@ -985,4 +1020,5 @@ const struct kf_engine kf_engine_softhsm = {
     .stage = end_stage,
     .commit = end_commit,
     .abort = end_abort,
+    .foresee = end_foresee,
 };

@@ -6,6 +6,7 @@
 #include "clone/engine.h"
 #include "clone/material.h"
 #include "clone/wrap_check.h"
+#include "clone/wrap_foresee.h"
 #include "clone/wrap_format.h"
 #include "clone/wrap_plant.h"
 
@@ -17,6 +18,7 @@
 struct wrap_end {
     struct kf_wrap_format format;
     struct kf_wrap_plant plant;
+    struct kf_wrap_rehearsal rehearsal;
 };
 
 /* ---- probe, open, close ---- */
@@ -65,6 +67,7 @@ static void close_end(void *state)
     if (!end)
         return;
     kf_wrap_plant_close(&end->plant);
+    kf_wrap_rehearsal_close(&end->rehearsal);
     kf_domain_detach(end->format.domain, end->format.session);
     kf_domain_unref(end->format.domain);
     free(end);
@@ -558,6 +561,17 @@ static void abort_staged(void *state)
     kf_wrap_abort(&((struct wrap_end *)state)->plant);
 }
 
+static kf_rv foresee(void *state, const struct kf_domain *domain,
+                     const struct kf_sealed *sealed, const struct kf_changes *changes,
+                     char lost[KF_LOST_MAX], struct kf_error *err)
+{
+    struct wrap_end *end = state;
+
+    (void)domain; /* the end's own */
+    return kf_wrap_foresee(end ? &end->rehearsal : NULL, end ? &end->format : NULL,
+                           sealed, changes, lost, err);
+}
+
 const struct kf_engine kf_engine_wrap = {
     .name = "wrap",
     .probe = probe,
@@ -569,4 +583,5 @@ const struct kf_engine kf_engine_wrap = {
     .stage = stage,
     .commit = commit,
     .abort = abort_staged,
+    .foresee = foresee,
 };

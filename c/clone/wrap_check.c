@@ -140,7 +140,7 @@ struct readback {
     struct kf_wrap_format *format;
     CK_OBJECT_HANDLE object;
     bool same_key; /* proved by a digest: a check value need not agree */
-    bool trial;    /* made without MODIFIABLE and DESTROYABLE false */
+    bool whole;    /* MODIFIABLE, COPYABLE, DESTROYABLE false were said */
     char *lost;
 };
 
@@ -150,7 +150,7 @@ static kf_rv judge(const struct readback *back, const struct kf_attribute *want,
     bool both = got && got->len && want->len;
 
     if (same(want, got) || want->type == KF_CKA_UNIQUE_ID || want->type == CKA_TOKEN ||
-        (back->trial && kf_wrap_true_by_default(want->type)))
+        (!back->whole && kf_wrap_true_by_default(want->type)))
         return KFR_OK;
     if (want->type == CKA_CLASS || want->type == CKA_KEY_TYPE ||
         (want->type == CKA_EC_PARAMS && both))
@@ -355,10 +355,10 @@ static kf_rv compare_value(struct kf_wrap_format *format,
 }
 
 kf_rv kf_wrap_read_back(struct kf_wrap_format *format, const struct kf_wrap_item *item,
-                        CK_OBJECT_HANDLE object, bool trial, char lost[KF_LOST_MAX],
-                        struct kf_error *err)
+                        CK_OBJECT_HANDLE object, enum kf_wrap_aim aim,
+                        char lost[KF_LOST_MAX], struct kf_error *err)
 {
-    struct readback back = {format, object, false, trial, lost};
+    struct readback back = {format, object, false, kf_wrap_is_whole(aim), lost};
     struct kf_row rows[KF_ROWS_MAX];
     struct kf_attributes *got = NULL;
     size_t count, i;
@@ -367,7 +367,7 @@ kf_rv kf_wrap_read_back(struct kf_wrap_format *format, const struct kf_wrap_item
     count = kf_rows(item->object_class,
                     kf_attributes_ulong(item->want, CKA_KEY_TYPE, UINT64_MAX), rows);
     rv = kf_object_read(format->session, object, &got, NULL, NULL, err);
-    if (!rv && !kf_attributes_bool(got, CKA_TOKEN, false))
+    if (!rv && kf_wrap_is_token(aim) && !kf_attributes_bool(got, CKA_TOKEN, false))
         rv = differs(err, CKA_TOKEN, "is false: it would go with the session");
     if (!rv)
         rv = compare_key(format, item, object, &back.same_key, err);

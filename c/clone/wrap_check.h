@@ -7,13 +7,13 @@
 #include "clone/engine.h"
 #include "clone/wrap_item.h"
 
-/* Compares a token object with what it was to be: key material as far as the module
+/* Compares an object with what it was to be: key material as far as the module
  * lets it be seen, and every attribute. What differs is corrected, or named in lost, or
- * is KFR_DIFFERS: other key material, or more rights than the original has. A `trial`
- * was made without MODIFIABLE, COPYABLE and DESTROYABLE false. */
+ * is KFR_DIFFERS: other key material, or more rights than the original has. `aim` is
+ * what the object was made for. */
 kf_rv kf_wrap_read_back(struct kf_wrap_format *format, const struct kf_wrap_item *item,
-                        CK_OBJECT_HANDLE object, bool trial, char lost[KF_LOST_MAX],
-                        struct kf_error *err);
+                        CK_OBJECT_HANDLE object, enum kf_wrap_aim aim,
+                        char lost[KF_LOST_MAX], struct kf_error *err);
 
 /* Adds the name of an attribute to a list of what was lost, once. */
 void kf_wrap_lose(char lost[KF_LOST_MAX], uint64_t type);

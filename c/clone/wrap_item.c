@@ -95,6 +95,15 @@ static kf_rv overlay(struct kf_attributes *want, const struct kf_changes *change
     return KFR_OK;
 }
 
+static kf_rv check_kind(const struct kf_wrap_item *item, struct kf_error *err)
+{
+    if (kf_wrap_is_key(item->object_class) && !item->wrapped && !item->hidden)
+        return kf_fail(err, KFR_DAMAGED, NULL, NULL, "a sealed key without key bytes");
+    if (!kf_wrap_is_key(item->object_class) && item->wrapped)
+        return kf_fail(err, KFR_DAMAGED, NULL, NULL, "a sealed body on what is no key");
+    return KFR_OK;
+}
+
 kf_rv kf_wrap_item_fill(struct kf_wrap_item *item, const struct kf_sealed *sealed,
                         const struct kf_changes *changes, struct kf_error *err)
 {
@@ -123,9 +132,9 @@ kf_rv kf_wrap_item_fill(struct kf_wrap_item *item, const struct kf_sealed *seale
             goto done;
         item->wrapped_len = sealed->wrapped_len;
     }
-    rv = KFR_OK;
+    return check_kind(item, err);
 done:
-    return rv ? kf_fail(err, rv, NULL, NULL, "no memory for a staged object") : rv;
+    return kf_fail(err, rv, NULL, NULL, "no memory for a staged object");
 }
 
 /* ---- templates ---- */
@@ -172,16 +181,26 @@ static bool is_label(uint64_t type)
            type == CKA_APPLICATION || type == CKA_OBJECT_ID;
 }
 
+bool kf_wrap_is_token(enum kf_wrap_aim aim)
+{
+    return aim == KF_WRAP_TRIAL || aim == KF_WRAP_FINAL;
+}
+
+bool kf_wrap_is_whole(enum kf_wrap_aim aim)
+{
+    return aim == KF_WRAP_FINAL || aim == KF_WRAP_REHEARSAL;
+}
+
 static bool is_sent(const struct kf_wrap_item *item,
                     const struct kf_attribute *attribute, unsigned roles,
-                    enum level level, bool token)
+                    enum level level, enum kf_wrap_aim aim)
 {
     uint64_t type = attribute->type;
 
     if (type == CKA_TOKEN || type >= CKA_VENDOR_DEFINED || (roles & KF_ROLE_COMPUTED))
         return false;
     if (kf_wrap_true_by_default(type))
-        return token && attribute->len == 1 && !attribute->value[0];
+        return kf_wrap_is_whole(aim) && attribute->len == 1 && !attribute->value[0];
     if (type == CKA_TRUSTED && attribute->len == 1 && attribute->value[0])
         return false; /* only the SO may say so */
     if (unwraps(item) && (kf_wrap_is_number(type) || (roles & KF_ROLE_KEY)))
@@ -209,20 +228,20 @@ static void shorten(struct kf_attributes *set, const struct kf_row *rows, size_t
     }
 }
 
-static kf_rv build_set(const struct kf_wrap_item *item, enum level level, bool token,
-                       struct kf_attributes **out)
+static kf_rv build_set(const struct kf_wrap_item *item, enum level level,
+                       enum kf_wrap_aim aim, struct kf_attributes **out)
 {
     struct kf_row rows[KF_ROWS_MAX];
     size_t count, i;
     struct kf_attributes *set = kf_attributes_new(true);
-    bool good = set && kf_attributes_set_bool(set, CKA_TOKEN, token);
+    bool good = set && kf_attributes_set_bool(set, CKA_TOKEN, kf_wrap_is_token(aim));
 
     count = kf_rows(item->object_class,
                     kf_attributes_ulong(item->want, CKA_KEY_TYPE, UINT64_MAX), rows);
     for (i = 0; good && i < item->want->count; i++) {
         const struct kf_attribute *at = &item->want->at[i];
 
-        if (is_sent(item, at, kf_wrap_roles(rows, count, at->type), level, token))
+        if (is_sent(item, at, kf_wrap_roles(rows, count, at->type), level, aim))
             good = kf_attributes_set(set, at->type, at->kind, at->value, at->len);
     }
     for (i = 0;
@@ -250,11 +269,11 @@ bool kf_wrap_is_about_template(kf_rv rv)
 }
 
 static kf_rv make_at(struct kf_wrap_format *format, const struct kf_wrap_item *item,
-                     enum level level, bool token, CK_OBJECT_HANDLE *out,
+                     enum level level, enum kf_wrap_aim aim, CK_OBJECT_HANDLE *out,
                      struct kf_error *err)
 {
     struct kf_attributes *set = NULL;
-    kf_rv rv = build_set(item, level, token, &set);
+    kf_rv rv = build_set(item, level, aim, &set);
 
     *out = CK_INVALID_HANDLE;
     if (rv)
@@ -283,19 +302,39 @@ static bool open_body(struct kf_wrap_format *format, struct kf_wrap_item *item)
     return item->create;
 }
 
-kf_rv kf_wrap_make(struct kf_wrap_format *format, struct kf_wrap_item *item, bool token,
-                   CK_OBJECT_HANDLE *out, struct kf_error *err)
+kf_rv kf_wrap_make(struct kf_wrap_format *format, struct kf_wrap_item *item,
+                   enum kf_wrap_aim aim, CK_OBJECT_HANDLE *out, struct kf_error *err)
 {
-    kf_rv first = make_at(format, item, LEVEL_FULL, token, out, err), rv = first;
+    kf_rv first = make_at(format, item, LEVEL_FULL, aim, out, err), rv = first;
     bool again = kf_wrap_is_about_template(first) || first == CKR_KEY_TYPE_INCONSISTENT;
 
     if (again)
-        rv = make_at(format, item, LEVEL_NEEDED, token, out, NULL);
+        rv = make_at(format, item, LEVEL_NEEDED, aim, out, NULL);
     if (rv && again && unwraps(item) && open_body(format, item)) {
-        rv = make_at(format, item, LEVEL_FULL, token, out, NULL);
+        rv = make_at(format, item, LEVEL_FULL, aim, out, NULL);
         if (kf_wrap_is_about_template(rv))
-            rv = make_at(format, item, LEVEL_NEEDED, token, out, NULL);
+            rv = make_at(format, item, LEVEL_NEEDED, aim, out, NULL);
         item->create = !rv;
     }
     return rv ? first : KFR_OK;
+}
+
+kf_rv kf_wrap_copy(struct kf_wrap_format *format, const struct kf_wrap_item *item,
+                   enum kf_wrap_aim aim, CK_OBJECT_HANDLE *out)
+{
+    struct kf_attributes *set = kf_attributes_new(false);
+    bool whole = kf_wrap_is_whole(aim), good;
+    kf_rv rv = KFR_MEMORY;
+
+    good = set && kf_attributes_set_bool(set, CKA_TOKEN, kf_wrap_is_token(aim));
+    if (good && whole && !kf_attributes_bool(item->want, CKA_MODIFIABLE, true))
+        good = kf_attributes_set_bool(set, CKA_MODIFIABLE, false);
+    if (good && whole && !kf_attributes_bool(item->want, CKA_DESTROYABLE, true))
+        good = kf_attributes_set_bool(set, CKA_DESTROYABLE, false);
+    if (good)
+        rv = kf_object_copy(format->session, item->staged, set, out, NULL);
+    kf_attributes_free(set);
+    if (rv)
+        *out = CK_INVALID_HANDLE;
+    return rv;
 }

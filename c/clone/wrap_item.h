@@ -22,17 +22,33 @@ struct kf_wrap_item {
 };
 
 /* Fills a zeroed item: the sealed object under the changes. KFR_REFUSED where they
- * would make the clone less protected. Whatever the answer, the item is to be cleared.
+ * would make the clone less protected; KFR_DAMAGED. Whatever the answer, the item is to be cleared.
  */
 kf_rv kf_wrap_item_fill(struct kf_wrap_item *item, const struct kf_sealed *sealed,
                         const struct kf_changes *changes, struct kf_error *err);
 /* Destroys the session object, wipes and frees. */
 void kf_wrap_item_clear(struct kf_wrap_format *format, struct kf_wrap_item *item);
 
+/* What an object is made for. */
+enum kf_wrap_aim {
+    KF_WRAP_STAGED,   /* a session object, to be copied */
+    KF_WRAP_TRIAL,    /* the clone, but without the flags that would forbid to undo it */
+    KF_WRAP_FINAL,    /* the clone */
+    KF_WRAP_REHEARSAL /* the clone, but as a session object */
+};
+bool kf_wrap_is_token(enum kf_wrap_aim aim);
+/* MODIFIABLE, COPYABLE and DESTROYABLE false are said. */
+bool kf_wrap_is_whole(enum kf_wrap_aim aim);
+
 /* Makes it, with everything in the template, else with what is needed, else by the
  * other call (item->create). The first refusal is the one that is told. */
-kf_rv kf_wrap_make(struct kf_wrap_format *format, struct kf_wrap_item *item, bool token,
-                   CK_OBJECT_HANDLE *out, struct kf_error *err);
+kf_rv kf_wrap_make(struct kf_wrap_format *format, struct kf_wrap_item *item,
+                   enum kf_wrap_aim aim, CK_OBJECT_HANDLE *out, struct kf_error *err);
+
+/* A copy of the staged session object; MODIFIABLE and DESTROYABLE false can be said in
+ * the copy's template only. */
+kf_rv kf_wrap_copy(struct kf_wrap_format *format, const struct kf_wrap_item *item,
+                   enum kf_wrap_aim aim, CK_OBJECT_HANDLE *out);
 
 bool kf_wrap_is_key(CK_OBJECT_CLASS object_class); /* one with key bytes */
 /* MODIFIABLE, COPYABLE, DESTROYABLE. */

@@ -59,15 +59,6 @@ static bool room_for_one(struct kf_wrap_plant *plant)
     return true;
 }
 
-static kf_rv check_kind(const struct kf_wrap_item *item, struct kf_error *err)
-{
-    if (kf_wrap_is_key(item->object_class) && !item->wrapped && !item->hidden)
-        return kf_fail(err, KFR_DAMAGED, NULL, NULL, "a sealed key without key bytes");
-    if (!kf_wrap_is_key(item->object_class) && item->wrapped)
-        return kf_fail(err, KFR_DAMAGED, NULL, NULL, "a sealed body on what is no key");
-    return KFR_OK;
-}
-
 kf_rv kf_wrap_stage(struct kf_wrap_plant *plant, const struct kf_sealed *sealed,
                     const struct kf_changes *changes, struct kf_error *err)
 {
@@ -80,14 +71,12 @@ kf_rv kf_wrap_stage(struct kf_wrap_plant *plant, const struct kf_sealed *sealed,
     if (!room_for_one(plant))
         return kf_fail(err, KFR_MEMORY, NULL, NULL, "no memory for a staged object");
     rv = kf_wrap_item_fill(&item, sealed, changes, err);
-    if (!rv)
-        rv = check_kind(&item, err);
     if (!rv && item.wrapped)
         rv = kf_wrap_in_ready(plant->format, err);
     if (rv)
         goto done;
     item.direct = !kf_attributes_bool(item.want, CKA_COPYABLE, true);
-    rv = kf_wrap_make(plant->format, &item, false, &item.staged, err);
+    rv = kf_wrap_make(plant->format, &item, KF_WRAP_STAGED, &item.staged, err);
     if (!rv) {
         plant->takes_session_objects = true;
     } else if (!plant->takes_session_objects && kf_wrap_is_about_template(rv)) {
@@ -333,43 +322,22 @@ static kf_rv refuse_overwrite(struct kf_wrap_plant *plant,
     return rv;
 }
 
-/* The session object, copied to the token; MODIFIABLE and DESTROYABLE false can be said
- * in the copy's template only. */
-static kf_rv copy(const struct kf_wrap_plant *plant, const struct kf_wrap_item *item,
-                  bool trial, CK_OBJECT_HANDLE *out)
-{
-    struct kf_attributes *set = kf_attributes_new(false);
-    kf_rv rv = KFR_MEMORY;
-    bool good;
-
-    good = set && kf_attributes_set_bool(set, CKA_TOKEN, true);
-    if (good && !trial && !kf_attributes_bool(item->want, CKA_MODIFIABLE, true))
-        good = kf_attributes_set_bool(set, CKA_MODIFIABLE, false);
-    if (good && !trial && !kf_attributes_bool(item->want, CKA_DESTROYABLE, true))
-        good = kf_attributes_set_bool(set, CKA_DESTROYABLE, false);
-    if (good)
-        rv = kf_object_copy(session_of(plant), item->staged, set, out, NULL);
-    kf_attributes_free(set);
-    if (rv)
-        *out = CK_INVALID_HANDLE;
-    return rv;
-}
-
 /* The object on the token, by copy or at once. After a failure nothing is left of it,
  * or *left says that it may be. */
 static kf_rv put_on_token(struct kf_wrap_plant *plant, struct kf_wrap_item *item,
-                          bool trial, struct kf_planted *out, bool *left)
+                          enum kf_wrap_aim aim, struct kf_planted *out, bool *left)
 {
+    bool trial = aim == KF_WRAP_TRIAL;
     kf_rv rv = KFR_NOT_FOUND;
 
     if (item->staged != CK_INVALID_HANDLE && (trial || !item->direct)) {
-        rv = copy(plant, item, trial, &out->handle);
+        rv = kf_wrap_copy(plant->format, item, aim, &out->handle);
         if (rv && !is_clean_refusal(rv) && !sweep(plant, item))
             *left = true;
     }
     if (!rv || trial || *left)
         return rv;
-    rv = kf_wrap_make(plant->format, item, true, &out->handle, &out->err);
+    rv = kf_wrap_make(plant->format, item, aim, &out->handle, &out->err);
     if (rv)
         out->handle = CK_INVALID_HANDLE;
     if (rv && !is_clean_refusal(rv) && !sweep(plant, item))
@@ -380,9 +348,9 @@ static kf_rv put_on_token(struct kf_wrap_plant *plant, struct kf_wrap_item *item
 /* One clone on the token, read back. A trial is the same without the flags that would
  * forbid to undo it. */
 static kf_rv plant_one(struct kf_wrap_plant *plant, struct kf_wrap_item *item,
-                       bool trial, struct kf_planted *out)
+                       enum kf_wrap_aim aim, struct kf_planted *out)
 {
-    bool left = false;
+    bool left = false, trial = aim == KF_WRAP_TRIAL;
     kf_rv rv;
 
     out->handle = CK_INVALID_HANDLE;
@@ -392,7 +360,7 @@ static kf_rv plant_one(struct kf_wrap_plant *plant, struct kf_wrap_item *item,
         rv = refuse_overwrite(plant, item, &out->err);
     if (rv)
         return rv;
-    rv = put_on_token(plant, item, trial, out, &left);
+    rv = put_on_token(plant, item, aim, out, &left);
     if (rv && trial && !left)
         return KFR_OK; /* no trial to be had */
     if (rv && !out->err.rv)
@@ -405,7 +373,7 @@ static kf_rv plant_one(struct kf_wrap_plant *plant, struct kf_wrap_item *item,
                     "has overwritten it");
     }
     if (!rv)
-        rv = kf_wrap_read_back(plant->format, item, out->handle, trial, out->lost,
+        rv = kf_wrap_read_back(plant->format, item, out->handle, aim, out->lost,
                                &out->err);
     if (!rv && !trial && !add_there(plant, out->handle))
         rv = kf_fail(&out->err, KFR_MEMORY, NULL, NULL,
@@ -426,10 +394,10 @@ static kf_rv plant_item(struct kf_wrap_plant *plant, struct kf_wrap_item *item,
                         struct kf_planted *out)
 {
     bool final = !kf_attributes_bool(item->want, CKA_DESTROYABLE, true);
-    kf_rv rv = final ? plant_one(plant, item, true, out) : KFR_OK;
+    kf_rv rv = final ? plant_one(plant, item, KF_WRAP_TRIAL, out) : KFR_OK;
 
     if (!rv)
-        rv = plant_one(plant, item, false, out);
+        rv = plant_one(plant, item, KF_WRAP_FINAL, out);
     out->rv = rv;
     if (!rv)
         memset(&out->err, 0, sizeof out->err);

@@ -265,6 +265,75 @@ static int endpoint_stage(lua_State *L)
                        &err);
 }
 
+/* Answers with what a clone would lose. */
+static int answer_foreseen(lua_State *L, kf_rv rv, const char *lost,
+                           const struct kf_error *err)
+{
+    if (rv)
+        return kf_lua_refuse(L, err);
+    lua_pushstring(L, lost);
+    return 1;
+}
+
+/***
+What stage and commit would answer, as far as it can be told without changing anything: the
+target gets no object and its store no byte. A read-only session is enough. An engine that works
+through PKCS#11 makes session objects, and destroys them. What is not foreseen: whether there is
+room (plan says it), and whether a module would let the clone overwrite another key.
+@function endpoint:foresee
+@tparam sealed sealed
+@tparam[opt] table changes attributes that the clone would get instead of the original's
+@bool[opt] more_rights they may give it more rights than its original
+@treturn[1] string what the clone could not keep: "CKA_LOCAL, CKA_START_DATE"; "" when it would
+  be exact
+@treturn[2] nil
+@treturn[2] err why it cannot be cloned
+*/
+static int endpoint_foresee(lua_State *L)
+{
+    struct kf_end *end = check(L, 1);
+    const struct kf_writer *sealed = kf_lua_check_sealed(L, 2);
+    struct kf_changes changes = { .more_rights = lua_toboolean(L, 4) };
+    char lost[KF_LOST_MAX] = "";
+    struct kf_error err = { 0 };
+    kf_rv rv;
+
+    if (!lua_isnoneornil(L, 3))
+        changes.set = kf_lua_check_attributes(L, 3, NULL);
+    rv = kf_end_foresee(end, sealed->data, sealed->len, &changes, lost, &err);
+    return answer_foreseen(L, rv, lost, &err);
+}
+
+/***
+What an engine would make of a sealed object at a target that is not there, by its own rules:
+as endpoint:foresee. What depends on the HSM is not in it.
+@function foresee
+@string engine "softhsm" or "wrap"
+@tparam sealed sealed
+@tparam domain domain that it was sealed under
+@tparam[opt] table changes
+@bool[opt] more_rights
+@treturn[1] string what the clone could not keep ("" when nothing)
+@treturn[2] nil
+@treturn[2] err
+*/
+static int foresee(lua_State *L)
+{
+    const struct kf_engine *engine = kf_lua_check_engine(L, 1, NULL);
+    const struct kf_writer *sealed = kf_lua_check_sealed(L, 2);
+    const struct kf_domain *domain = kf_lua_check_domain(L, 3);
+    struct kf_changes changes = { .more_rights = lua_toboolean(L, 5) };
+    char lost[KF_LOST_MAX] = "";
+    struct kf_error err = { 0 };
+    kf_rv rv;
+
+    if (!lua_isnoneornil(L, 4))
+        changes.set = kf_lua_check_attributes(L, 4, NULL);
+    rv = kf_engine_foresee(engine, domain, sealed->data, sealed->len, &changes, lost,
+                           &err);
+    return answer_foreseen(L, rv, lost, &err);
+}
+
 /***
 How many objects are staged.
 @function endpoint:staged
@@ -433,6 +502,7 @@ static const luaL_Reg methods[] = {
     { "seal", endpoint_seal },
     { "digest", endpoint_digest },
     { "stage", endpoint_stage },
+    { "foresee", endpoint_foresee },
     { "staged", endpoint_staged },
     { "commit", endpoint_commit },
     { "abort", endpoint_abort },
@@ -450,6 +520,7 @@ static const luaL_Reg metamethods[] = {
 static const luaL_Reg functions[] = {
     { "engines", engines },
     { "challenge", challenge },
+    { "foresee", foresee },
     { NULL, NULL },
 };
 
