@@ -219,10 +219,11 @@ static bool is_our_own(int fd)
 /* The temporary file, empty, locked and ours. One may lie there from a crash, or be
  * another writer's, who holds its lock until the rename: after waiting for that, the
  * name is another file's, or nobody's. */
-static kf_rv open_temporary(const char *path, int *out, struct kf_error *err)
+static kf_rv open_temporary(const char *path, int wait_ms, int *out,
+                            struct kf_error *err)
 {
     const int flags = O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
-    const long long until = now_ms() + TEMPORARY_WAIT_MS;
+    const long long until = now_ms() + wait_ms;
     kf_rv rv = KFR_SYSTEM;
     int fd = -1;
 
@@ -247,16 +248,68 @@ static kf_rv open_temporary(const char *path, int *out, struct kf_error *err)
     return rv;
 }
 
-static kf_rv fill(int fd, const char *path, const void *bytes, size_t len, mode_t mode,
-                  struct kf_error *err)
+kf_rv kf_file_begin(const char *temporary, mode_t mode, int wait_ms, int *out,
+                    struct kf_error *err)
 {
-    if (fchmod(fd, mode) != 0)
-        return kf_fail_errno(err, "fchmod", "%s", path);
-    if (kf_file_write_full(fd, bytes, len) < 0)
-        return kf_fail_errno(err, "write", "%s", path);
-    if (fsync(fd) != 0)
-        return kf_fail_errno(err, "fsync", "%s", path);
+    int fd = -1;
+    kf_rv rv = open_temporary(temporary, wait_ms, &fd, err);
+
+    if (rv != KFR_OK)
+        return rv;
+    if (fchmod(fd, mode) != 0) {
+        rv = kf_fail_errno(err, "fchmod", "%s", temporary);
+        kf_file_abandon(fd, temporary);
+        return rv;
+    }
+    *out = fd;
     return KFR_OK;
+}
+
+void kf_file_abandon(int fd, const char *temporary)
+{
+    unlink(temporary);
+    close(fd);
+}
+
+/* Gives a file a name that must be free. Not every file system has RENAME_NOREPLACE, or
+ * links. */
+static int rename_to_new(const char *from, const char *to)
+{
+    struct stat status;
+
+    if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0)
+        return 0;
+    if (errno != EINVAL && errno != ENOSYS)
+        return -1;
+    if (link(from, to) == 0)
+        return unlink(from);
+    if (errno == EEXIST)
+        return -1;
+    if (lstat(to, &status) == 0) {
+        errno = EEXIST;
+        return -1;
+    }
+    return rename(from, to);
+}
+
+kf_rv kf_file_finish(int fd, const char *temporary, const char *path, bool replace,
+                     struct kf_error *err)
+{
+    kf_rv rv = KFR_OK;
+
+    if (fsync(fd) != 0)
+        rv = kf_fail_errno(err, "fsync", "%s", temporary);
+    else if ((replace ? rename : rename_to_new)(temporary, path) != 0)
+        rv = errno == EEXIST
+                 ? kf_fail(err, KFR_EXISTS, "rename", "", "%s is there already", path)
+                 : kf_fail_errno(err, "rename", "%s to %s", temporary, path);
+    if (rv != KFR_OK) {
+        kf_file_abandon(fd, temporary);
+        return rv;
+    }
+    rv = sync_folder(path, err);
+    close(fd);
+    return rv;
 }
 
 kf_rv kf_file_write(const char *path, const void *bytes, size_t len, mode_t mode,
@@ -269,19 +322,93 @@ kf_rv kf_file_write(const char *path, const void *bytes, size_t len, mode_t mode
 
     if (n < 0 || (size_t)n >= sizeof temporary)
         return kf_fail(err, KFR_ARGUMENT, "", "", "path too long: %s", path);
-    rv = open_temporary(temporary, &fd, err);
+    rv = kf_file_begin(temporary, mode, TEMPORARY_WAIT_MS, &fd, err);
     if (rv != KFR_OK)
-        goto done;
-    rv = fill(fd, temporary, bytes, len, mode, err);
-    if (rv == KFR_OK && rename(temporary, path) != 0)
-        rv = kf_fail_errno(err, "rename", "%s to %s", temporary, path);
-    if (rv != KFR_OK) {
-        unlink(temporary);
-        goto done;
+        return rv;
+    if (kf_file_write_full(fd, bytes, len) < 0) {
+        rv = kf_fail_errno(err, "write", "%s", temporary);
+        kf_file_abandon(fd, temporary);
+        return rv;
     }
-    rv = sync_folder(path, err);
-done:
-    close_keeping_errno(fd);
+    return kf_file_finish(fd, temporary, path, true, err);
+}
+
+/* ---- new files ---- */
+
+static kf_rv refuse_what_is_there(const char *path, bool replace, struct kf_error *err)
+{
+    struct stat status;
+
+    if (lstat(path, &status) != 0)
+        return errno == ENOENT ? KFR_OK : kf_fail_errno(err, "lstat", "%s", path);
+    if (S_ISDIR(status.st_mode))
+        return kf_fail(err, KFR_ARGUMENT, "", "name a file in it", "%s is a folder", path);
+    if (!replace)
+        return kf_fail(err, KFR_EXISTS, "", "name another file, or remove that one",
+                       "%s is there already", path);
+    /* In the place of a device or a pipe there would be a file. What a link leads to is
+     * no concern: the link is replaced. */
+    if (!S_ISREG(status.st_mode) && !S_ISLNK(status.st_mode))
+        return kf_fail(err, KFR_ARGUMENT, "", "name a file", "%s is not a regular file",
+                       path);
+    return KFR_OK;
+}
+
+/* An empty file of a name that nobody has, in the folder of path. */
+static kf_rv open_beside(const char *path, char name[PATH_MAX], int *out,
+                         struct kf_error *err)
+{
+    static const char pattern[] = "/.keyferry.XXXXXX";
+    size_t len;
+
+    if (!split_path(path, name) || (len = strlen(name)) + sizeof pattern > PATH_MAX)
+        return kf_fail(err, KFR_ARGUMENT, "", "", "path too long: %s", path);
+    memcpy(name + len, pattern, sizeof pattern);
+    *out = mkostemp(name, O_CLOEXEC);
+    if (*out >= 0)
+        return KFR_OK;
+    name[len] = '\0';
+    if (errno == ENOENT || errno == ENOTDIR)
+        return kf_fail(err, KFR_NOT_FOUND, "", "make it, or name another file",
+                       "there is no folder %s to put %s in", name, path);
+    return kf_fail_errno(err, "open", "a new file in %s", name);
+}
+
+kf_rv kf_file_can_create(const char *path, bool replace, struct kf_error *err)
+{
+    char name[PATH_MAX];
+    int fd = -1;
+    kf_rv rv = refuse_what_is_there(path, replace, err);
+
+    if (rv == KFR_OK && (path[0] == '\0' || path[strlen(path) - 1] == '/'))
+        rv = kf_fail(err, KFR_ARGUMENT, "", "", "\"%s\" is no name of a file", path);
+    if (rv == KFR_OK)
+        rv = open_beside(path, name, &fd, err);
+    if (rv == KFR_OK) {
+        unlink(name);
+        close(fd);
+    }
+    return rv;
+}
+
+kf_rv kf_file_create(const char *path, const void *bytes, size_t len, mode_t mode,
+                     bool replace, struct kf_error *err)
+{
+    char name[PATH_MAX];
+    int fd = -1;
+    kf_rv rv = refuse_what_is_there(path, replace, err);
+
+    if (rv == KFR_OK)
+        rv = open_beside(path, name, &fd, err);
+    if (rv != KFR_OK)
+        return rv;
+    if (fchmod(fd, mode) != 0)
+        rv = kf_fail_errno(err, "fchmod", "%s", name);
+    else if (kf_file_write_full(fd, bytes, len) < 0)
+        rv = kf_fail_errno(err, "write", "%s", path);
+    if (rv == KFR_OK)
+        return kf_file_finish(fd, name, path, replace, err);
+    kf_file_abandon(fd, name);
     return rv;
 }
 

@@ -22,6 +22,28 @@ kf_rv kf_file_read(const char *path, size_t max, struct kf_secret **out,
 kf_rv kf_file_write(const char *path, const void *bytes, size_t len, mode_t mode,
                     struct kf_error *err);
 
+/* The steps of kf_file_write, for who has the bytes one after another. A temporary file,
+ * empty, locked, of exactly that mode; another writer of it is waited for up to wait_ms
+ * milliseconds (KFR_SYSTEM with EAGAIN in err->sys). */
+kf_rv kf_file_begin(const char *temporary, mode_t mode, int wait_ms, int *out,
+                    struct kf_error *err);
+/* fsync, rename to path, fsync of the folder; closes fd. KFR_EXISTS when something is
+ * there and `replace` is false. On failure the temporary file is gone. */
+kf_rv kf_file_finish(int fd, const char *temporary, const char *path, bool replace,
+                     struct kf_error *err);
+void kf_file_abandon(int fd, const char *temporary); /* removes it; closes fd */
+
+/* Whether kf_file_create could put a file there now: KFR_EXISTS when there is something
+ * (be it a link that leads nowhere) and replace is false; KFR_ARGUMENT for a folder or what
+ * else is no regular file, KFR_NOT_FOUND without a folder to put it in, KFR_SYSTEM when
+ * that may not be written. Nothing stays behind. */
+kf_rv kf_file_can_create(const char *path, bool replace, struct kf_error *err);
+/* A new file, written under a name of its own beside it, fsynced, and in its place whole
+ * or not at all. One that has come there meanwhile stays, when replace is false:
+ * KFR_EXISTS. */
+kf_rv kf_file_create(const char *path, const void *bytes, size_t len, mode_t mode,
+                     bool replace, struct kf_error *err);
+
 /* An open file description lock (F_OFD_SETLK, which POSIX locks of others respect) on
  * the whole of fd, tried for up to wait_ms milliseconds. KFR_SYSTEM with EAGAIN in
  * err->sys when somebody else kept it. Closing fd unlocks. */

@@ -116,6 +116,62 @@ static int domain_check(lua_State *L)
     return 1;
 }
 
+enum { REPORT_MAX = 1 << 30 };
+
+/***
+HMAC-SHA256 under the domain's mac key over "keyferry report 1", a zero byte and the SHA-256 of the
+bytes: what a report (keyferry.report) is authenticated by.
+@function domain:authenticate
+@string bytes
+@treturn[1] string 32 bytes
+@treturn[2] nil
+@treturn[2] err of the token that the domain lives in; KFR_CLOSED when its session is closed
+*/
+static int domain_authenticate(lua_State *L)
+{
+    static const char purpose[] = "keyferry report 1";
+    const struct kf_domain *domain = kf_lua_check_domain(L, 1);
+    size_t len;
+    const char *bytes = luaL_checklstring(L, 2, &len);
+    uint8_t hash[KF_CRYPTO_HASH];
+    uint8_t mac[KF_MAC_BYTES];
+    const struct kf_slice slices[] = { { purpose, sizeof purpose }, { hash, sizeof hash } };
+    struct kf_error err = { 0 };
+
+    luaL_argcheck(L, len <= REPORT_MAX, 2, "too long");
+    if (!kf_crypto_sha256(bytes, len, hash)) {
+        kf_fail(&err, KFR_CRYPTO, NULL, NULL, "OpenSSL gives no SHA-256");
+        return kf_lua_refuse(L, &err);
+    }
+    if (kf_domain_mac(domain, slices, 2, mac, &err))
+        return kf_lua_refuse(L, &err);
+    lua_pushlstring(L, (const char *)mac, sizeof mac);
+    return 1;
+}
+
+/***
+SHA-256 of bytes (FIPS 180-4): tells damage, and nothing of who made them.
+@function sha256
+@string bytes
+@treturn[1] string 32 bytes
+@treturn[2] nil
+@treturn[2] err
+*/
+static int sha256(lua_State *L)
+{
+    size_t len;
+    const char *bytes = luaL_checklstring(L, 1, &len);
+    uint8_t hash[KF_CRYPTO_HASH];
+    struct kf_error err = { 0 };
+
+    if (!kf_crypto_sha256(bytes, len, hash)) {
+        kf_fail(&err, KFR_CRYPTO, NULL, NULL, "OpenSSL gives no SHA-256");
+        return kf_lua_refuse(L, &err);
+    }
+    lua_pushlstring(L, (const char *)hash, sizeof hash);
+    return 1;
+}
+
 static int domain_equal(lua_State *L)
 {
     struct kf_domain **a = luaL_testudata(L, 1, DOMAIN);
@@ -155,6 +211,7 @@ static int domain_close(lua_State *L)
 }
 
 static const luaL_Reg methods[] = {
+    { "authenticate", domain_authenticate },
     { "check", domain_check },
     { "close", domain_close },
     { NULL, NULL },
@@ -177,6 +234,8 @@ void kf_lua_open_domain(lua_State *L)
     lua_pop(L, 1);
     lua_pushcfunction(L, new_domain);
     lua_setfield(L, -2, "domain");
+    lua_pushcfunction(L, sha256);
+    lua_setfield(L, -2, "sha256");
     lua_pushcfunction(L, random_domain);
     lua_setfield(L, -2, "random_domain");
 }

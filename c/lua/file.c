@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -33,6 +34,8 @@ static mode_t opt_mode(lua_State *L, int idx, mode_t otherwise)
     luaL_argcheck(L, mode >= 0 && mode <= 0777, idx, "not permission bits");
     return (mode_t)mode;
 }
+
+#define LOCK "keyferry.file_lock"
 
 /* -- core.file -------------------------------------------------------------------- */
 
@@ -108,15 +111,35 @@ static int file_write(lua_State *L)
 }
 
 /***
-The same for a file that must not be there.
+Whether file.create can put a file there.
+@function file.can_create
+@string path
+@bool[opt=false] replace a file that is there is no reason against it
+@treturn[1] true
+@treturn[2] nil
+@treturn[2] err KFR_EXISTS: there is something of that name, be it a link that leads
+  nowhere; KFR_ARGUMENT: it is a folder, or no regular file; KFR_NOT_FOUND: there is no
+  folder to put it in; KFR_SYSTEM: nothing may be written there
+*/
+static int file_can_create(lua_State *L)
+{
+    const char *path = kf_lua_check_text(L, 1);
+    struct kf_error err = { 0 };
+    kf_rv rv = kf_file_can_create(path, lua_toboolean(L, 2), &err);
+
+    return kf_lua_done(L, rv, &err);
+}
+
+/***
+Writes a file that must not be there, all of it or nothing.
 @function file.create
 @string path
 @string bytes
 @int[opt=0600] mode
+@bool[opt=false] replace it may be there
 @treturn[1] true
 @treturn[2] nil
-@treturn[2] err KFR_EXISTS: there is something of that name, be it a link that leads
-  nowhere
+@treturn[2] err as file.can_create gives it, also for a file that came meanwhile
 */
 static int file_create(lua_State *L)
 {
@@ -125,21 +148,8 @@ static int file_create(lua_State *L)
     const char *bytes = luaL_checklstring(L, 2, &len);
     mode_t mode = opt_mode(L, 3, 0600);
     struct kf_error err = { 0 };
-    kf_rv rv = KFR_OK;
-    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+    kf_rv rv = kf_file_create(path, bytes, len, mode, lua_toboolean(L, 4), &err);
 
-    if (fd < 0 && errno == EEXIST) {
-        kf_fail(&err, KFR_EXISTS, NULL, "name another file, or remove that one",
-                "%s is there already", path);
-        return kf_lua_refuse(L, &err);
-    }
-    if (fd < 0)
-        return refuse_errno(L, "open", path);
-    if (kf_file_write_full(fd, bytes, len) != (ssize_t)len || fsync(fd) != 0) {
-        rv = kf_fail_errno(&err, "write", "%s", path);
-        unlink(path);
-    }
-    close(fd);
     return kf_lua_done(L, rv, &err);
 }
 
@@ -311,6 +321,48 @@ static int file_realpath(lua_State *L)
     return 1;
 }
 
+/***
+Keeps a file or a folder for this process, as far as others ask so, too; ends with the
+process, however that ends.
+@function file.lock
+@string path
+@treturn[1] file_lock with the method close
+@treturn[2] false another one keeps it
+@treturn[3] nil
+@treturn[3] err it is not there, or the file system has no locks
+*/
+static int file_lock(lua_State *L)
+{
+    const char *path = kf_lua_check_text(L, 1);
+    int *fd = lua_newuserdatauv(L, sizeof *fd, 0);
+
+    *fd = -1;
+    luaL_setmetatable(L, LOCK);
+    *fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (*fd < 0)
+        return refuse_errno(L, "open", path);
+    if (flock(*fd, LOCK_EX | LOCK_NB) == 0)
+        return 1;
+    if (errno != EWOULDBLOCK)
+        return refuse_errno(L, "flock", path);
+    lua_pushboolean(L, false);
+    return 1;
+}
+
+/***
+Gives it up; so does the end of a `<close>` variable.
+@function file_lock:close
+*/
+static int lock_close(lua_State *L)
+{
+    int *fd = luaL_checkudata(L, 1, LOCK);
+
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+    return 0;
+}
+
 /* -- The user and the clock ------------------------------------------------------- */
 
 /* [-0, +1, m] The names of the groups of the user who started the process. */
@@ -381,13 +433,21 @@ static const luaL_Reg file_functions[] = {
     { "trusted", file_trusted },
     { "read", file_read },
     { "write", file_write },
+    { "can_create", file_can_create },
     { "create", file_create },
     { "list", file_list },
+    { "lock", file_lock },
     { "mkdir", file_mkdir },
     { "exists", file_exists },
     { "owner", file_owner },
     { "remove_tree", file_remove_tree },
     { "realpath", file_realpath },
+    { NULL, NULL },
+};
+
+static const luaL_Reg lock_meta[] = {
+    { "__close", lock_close },
+    { "__gc", lock_close },
     { NULL, NULL },
 };
 
@@ -399,6 +459,13 @@ static const luaL_Reg functions[] = {
 
 void kf_lua_open_file(lua_State *L)
 {
+    luaL_newmetatable(L, LOCK);
+    luaL_setfuncs(L, lock_meta, 0);
+    lua_createtable(L, 0, 1);
+    lua_pushcfunction(L, lock_close);
+    lua_setfield(L, -2, "close");
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
     luaL_setfuncs(L, functions, 0);
     luaL_newlib(L, file_functions);
     lua_setfield(L, -2, "file");

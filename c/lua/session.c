@@ -162,6 +162,18 @@ static int session_token(lua_State *L)
 }
 
 /***
+The module that it is a session of.
+@function session:module
+@treturn module
+*/
+static int session_module(lua_State *L)
+{
+    kf_lua_check_session(L, 1);
+    lua_getiuservalue(L, 1, 1);
+    return 1;
+}
+
+/***
 Whether it is a read/write session.
 @function session:is_writable
 @treturn boolean
@@ -597,6 +609,7 @@ static int session_probe(lua_State *L)
 static const luaL_Reg methods[] = {
     { "is_open", session_is_open },
     { "is_writable", session_is_writable },
+    { "module", session_module },
     { "token", session_token },
     { "user", session_user },
     { "login", session_login },
