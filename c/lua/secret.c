@@ -4,6 +4,7 @@
 #include "lua/error.h"
 
 #include "base/file.h"
+#include "clone/crypto.h"
 
 #include <lauxlib.h>
 #include <openssl/crypto.h>
@@ -141,6 +142,37 @@ static int secret_from_file(lua_State *L)
     return rv == KFR_OK ? 1 : kf_lua_refuse(L, &err);
 }
 
+/***
+A secret of 64 random hex digits, which nobody has seen: the PIN of a token that lives no
+longer than what made it.
+@function random_secret
+@treturn[1] secret
+@treturn[2] nil
+@treturn[2] err
+*/
+static int random_secret(lua_State *L)
+{
+    static const char digits[] = "0123456789abcdef";
+    enum { BYTES = 32 };
+    struct kf_secret **box = kf_lua_new_secret(L);
+    struct kf_error err = { 0 };
+    unsigned char *data;
+
+    *box = kf_secret_new(2 * BYTES);
+    if (!*box)
+        return no_memory(L);
+    data = (*box)->data;
+    if (!kf_crypto_random(data, BYTES)) {
+        kf_fail(&err, KFR_CRYPTO, "RAND_bytes", "", "no random bytes");
+        return kf_lua_refuse(L, &err);
+    }
+    for (size_t i = BYTES; i-- > 0;) { /* from behind: each byte makes room for two */
+        data[2 * i + 1] = (unsigned char)digits[data[i] & 0xF];
+        data[2 * i] = (unsigned char)digits[data[i] >> 4];
+    }
+    return 1;
+}
+
 /* -- Methods --------------------------------------------------------------------- */
 
 /***
@@ -206,6 +238,7 @@ static const luaL_Reg meta[] = {
 };
 
 static const luaL_Reg functions[] = {
+    { "random_secret", random_secret },
     { "secret", secret_new },
     { "secret_from_env", secret_from_env },
     { "secret_from_file", secret_from_file },

@@ -129,7 +129,10 @@ local function new_serial(taken)
     error("no serial number is free")
 end
 
-local function settings(path)
+--- What the softhsm2.conf of a soft HSM says.
+-- @string path the folder of the HSM
+-- @treturn string
+function M.settings(path)
     return table.concat({
         "# A soft HSM of keyferry. Other programs use it with SOFTHSM2_CONF set to this file.",
         "directories.tokendir = " .. path .. "/tokens",
@@ -159,7 +162,8 @@ local function make(home, entry)
         function() return core.file.mkdir(folder, 448) end,
         function() return core.file.mkdir(entry.path .. "/tokens", 448) end,
         function()
-            return core.file.write(entry.path .. "/softhsm2.conf", settings(entry.path), 384)
+            return core.file.write(entry.path .. "/softhsm2.conf", M.settings(entry.path),
+                384)
         end,
         function()
             return core.file.write(folder .. "/hsm.json", cjson.encode(entry) .. "\n", 384)

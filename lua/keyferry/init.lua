@@ -15,6 +15,7 @@ local home = require "keyferry.home"
 local Hsm = require "keyferry.hsm"
 local option = require "keyferry.option"
 local Plan = require "keyferry.plan"
+local scratch = require "keyferry.scratch"
 require "keyferry.sealing"
 
 local M = {
@@ -391,6 +392,25 @@ function M.create_hsm(options)
     return hsm
 end
 M.create_hsm = guard.whole(M.create_hsm)
+
+--- Makes a soft HSM for a while, in no home and no list: in a folder of its own, in memory where
+-- the system has such a place ($XDG_RUNTIME_DIR, /dev/shm, else $TMPDIR). It goes with
+-- hsm:remove(), at the end of a `<close>` variable and with the program; what one that was
+-- killed has left goes with the next.
+-- @treturn[1] hsm
+-- @treturn[2] nil
+-- @treturn[2] err
+-- @usage
+-- local spare <close> = assert(keyferry.scratch_hsm())
+-- print(spare.name, spare.kind, #assert(spare:partitions()))  --> scratch	soft	0
+function M.scratch_hsm()
+    local read, err = settings()
+    if not read then
+        return nil, err
+    end
+    return scratch.make(softhsm_library(read))
+end
+M.scratch_hsm = guard.whole(M.scratch_hsm)
 
 --- The default domain, for those who have used it before. Deprecated: it is no secret.
 -- @treturn[1] domain
