@@ -7,6 +7,7 @@
 -- @module keyferry.backup
 
 local core = require "keyferry.core"
+local arriving = require "keyferry.backup.arriving"
 local commit = require "keyferry.backup.commit"
 local ends = require "keyferry.backup.ends"
 local existing = require "keyferry.backup.existing"
@@ -44,10 +45,22 @@ end
 local Run = {}
 Run.__index = Run
 
+-- A run whose source is a sealed stream.
+local StreamRun = setmetatable({}, Run)
+StreamRun.__index = StreamRun
+
 for _, methods in ipairs{ ends, selection, results.methods, existing, commit, reporting } do
     for name, method in pairs(methods) do
         Run[name] = method
     end
+end
+
+for name, method in pairs(arriving) do
+    StreamRun[name] = method
+end
+
+local function is_stream(value)
+    return type(value) == "userdata" and tostring(value):find("^stream reader") ~= nil
 end
 
 local function is_session(value)
@@ -82,10 +95,13 @@ local function check_options(options)
     end
     for _, name in ipairs{ "source", "target" } do
         local session = options[name]
-        if session and not is_session(session) then
+        if name == "source" and is_stream(session) then
+            session = nil
+        elseif session and not is_session(session) then
             error(("backup: the %s must be a session, as partition:login() gives one"):format(
                 name), 3)
-        elseif session and not session:is_open() then
+        end
+        if session and not session:is_open() then
             error(("backup: the session of the %s is closed"):format(name), 3)
         end
     end
@@ -114,7 +130,7 @@ local function new_run(options)
         report = { cloned = 0, exists = 0, failed = 0, skipped = 0, removed = 0,
                    unproved = 0, lossy = 0, created = false,
                    planned = options.plan and 0 or nil },
-    }, Run)
+    }, is_stream(options.source) and StreamRun or Run)
 end
 
 -- Seal and stage ------------------------------------------------------------------
@@ -232,16 +248,21 @@ function Run:make_target()
     self:open_target()
 end
 
+function Run:progress(done, total)
+    if self.options.on_progress then
+        guard.hook(self.options.on_progress, done, total)
+    end
+end
+
 function Run:ferry_all()
-    local progress = self.options.on_progress
     for object, i, total in self:each_object() do
         check_interrupt()
         local known = self.mode == "add" and self:settle_existing(object)
         if not known then
             self:take(object)
         end
-        if progress and not self.stopped then
-            guard.hook(progress, i, total)
+        if not self.stopped then
+            self:progress(i, total)
         end
         self:commit_when_full()
         if self.stopped then
@@ -259,21 +280,22 @@ function Run:finish_commit()
         self:flush()
     elseif self.mode ~= "replace" then
         self:commit()
-    elseif self.stopped then
+    elseif self.stopped or self.incomplete then
         self:give_up_replacing()
     else
+        self:refuse_replacing_by_nothing()
         self:commit_replacement()
     end
 end
 
 function Run:conclude()
     local report = self.report
-    if report.failed == 0 and not self.stopped then
+    if report.failed == 0 and not self.stopped and not self.incomplete then
         report.status = "success"
         return
     end
-    report.reason = self.last_error
-    local there = report.cloned + report.exists + (report.planned or 0)
+    report.reason = self.last_error or self.incomplete
+    local there = report.cloned + report.exists + (report.planned or report.sealed or 0)
     report.status = there > 0 and "partial" or "failed"
     report.partial = true -- object by object, whatever the count
 end
@@ -286,6 +308,9 @@ function Run:work()
         self:open_target()
     end
     local fits = self:settle_domain()
+    if fits then
+        self:look_through()
+    end
     if fits and not self.target and not self.options.plan then
         self:make_target()
     end
@@ -359,7 +384,7 @@ local cut_off -- the counts of the last one whose caller got no report
 
 local function keep_counts(report)
     cut_off = {}
-    for _, name in ipairs{ "cloned", "planned", "exists", "failed", "skipped", "removed" } do
+    for _, name in ipairs{ "cloned", "sealed", "planned", "exists", "failed", "skipped", "removed" } do
         cut_off[name] = report[name]
     end
 end
@@ -387,6 +412,9 @@ local perform = guard.whole(function(run)
 end)
 
 M.check = check_options
+M.Run = Run -- for a run of another kind (keyferry.send)
+M.perform = perform
+M.is_stream = is_stream
 
 --- Undoes what the runs that are going on have begun: the program ends inside a hook, and no
 -- error will pass through them.
@@ -413,7 +441,8 @@ end
 --- Backs up a partition.
 -- @tparam table options
 --
---   * `source`: a session logged in as the Crypto Officer; read-only is enough
+--   * `source`: a session logged in as the Crypto Officer; read-only is enough. Or a sealed
+--     stream (keyferry.stream_reader)
 --   * `target`: a read/write session logged in as the Crypto Officer
 --   * `mode`: with a target: "add" (what is there is neither duplicated nor overwritten) or
 --     "replace" (afterwards the target holds exactly what was selected; all or nothing)

@@ -120,6 +120,9 @@ function Plan.new(options)
         error("a plan has no option 'plan'", 2)
     end
     backup.check(with(options, { plan = true }))
+    if backup.is_stream(options.source) then
+        error("a stream is read once: back it up with plan = true to see what would be done", 2)
+    end
     options = with(options, {}) -- what is looked at is what runs
     local plan = setmetatable({
         options = options, items = {}, mode = options.target and options.mode or "create",

@@ -23,7 +23,7 @@ end
 
 --- What became of one object, as `on_result` gets it. The table is the hook's to keep.
 -- @table result
--- @tfield string status "cloned" ("planned" in a plan), "exists", "failed" or "skipped"
+-- @tfield string status "cloned" ("planned" in a plan, "sealed" in a stream), "exists", "failed" or "skipped"
 -- @tfield object object the source's; a table without label and class for what the source's
 --   store holds and nobody can read
 -- @tfield int handle the object's handle; 0 for what nobody can read
@@ -60,6 +60,7 @@ end
 -- @tfield[opt] err unwritten why `report` could not be written
 -- @tfield[opt] boolean target_without_domain the target has no cloning domain of its own
 -- @tfield[opt] err target_damaged what the target's store holds and nobody can read
+-- @tfield[opt] int sealed of keyferry.send: what is in the stream
 -- @tfield[opt] int planned in a plan: what would be cloned
 -- @tfield[opt] int to_remove in a plan: what "replace" would remove
 -- @tfield[opt] boolean partial it went object by object to its end, or to where it was stopped
@@ -73,7 +74,7 @@ function M.result_of(object, status, more)
     return result
 end
 
-local counters = { cloned = "cloned", exists = "exists", failed = "failed",
+local counters = { cloned = "cloned", sealed = "sealed", exists = "exists", failed = "failed",
                    skipped = "skipped", planned = "planned" }
 
 function M.methods:count(result)

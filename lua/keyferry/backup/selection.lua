@@ -31,6 +31,10 @@ function M:find_objects()
     return objects
 end
 
+function M:make_test()
+    return self.options.select and matching.of(self.options.select)
+end
+
 -- Whether an object is part of the run. One that could not be read may be the one that is
 -- wanted: it is never passed over.
 function M:is_chosen(object)
@@ -42,7 +46,7 @@ end
 -- The objects that the policy selects; the others are told as skipped.
 function M:select_objects()
     local chosen, skipped = {}, {}
-    self.test = self.options.select and matching.of(self.options.select)
+    self.test = self:make_test()
     for _, object in ipairs(self:find_objects()) do
         local list = self:is_chosen(object) and chosen or skipped
         list[#list + 1] = object
@@ -50,6 +54,9 @@ function M:select_objects()
     self.objects, self.skipped = chosen, skipped
     self.report.selected = #chosen + #self.damaged
 end
+
+-- A source that can be read twice is (keyferry.backup.arriving).
+function M.look_through() end
 
 -- Gives each selected object, its number, and of how many (nil: nobody knows yet).
 function M:each_object()

@@ -86,7 +86,7 @@ function M.conclude(ctx, report, target)
             .. "removed: %s"):format(report.left, tostring(report.reason))
     elseif report.partial then
         status = 1
-        reason = ("%d of %d objects were not cloned; the last: %s")
+        reason = report.failed == 0 and reason or ("%d of %d objects were not cloned; the last: %s")
             :format(report.failed, report.selected, tostring(report.reason))
     end
     return ctx:finish({

@@ -1,0 +1,75 @@
+-- SPDX-License-Identifier: MIT
+--- archived: an object of a sealed stream, looked at like an object of a session.
+--
+-- What it shows is what the stream vouches for when it was read under its domain, and what
+-- somebody wrote there otherwise (sealed:head).
+-- @classmod keyferry.archived
+
+local core = require "keyferry.core"
+
+local M = {}
+local Archived = {}
+
+--- An archived object's fields, beside one for each of its attributes (`label`, `class`, ...).
+-- @table archived
+-- @tfield int handle its place in the stream, from 1
+-- @tfield sealed sealed
+-- @tfield[opt] string digest of its key material, as endpoint:digest gives it
+-- @tfield[opt] err trouble why its attributes cannot be shown
+
+-- Fields that are no attributes are raw; a name that is no attribute is a slip.
+local function index(self, name)
+    if Archived[name] then
+        return Archived[name]
+    end
+    local value = rawget(self, "known")[name]
+    if value == nil and name ~= "trouble" and name ~= "digest" and not core.value("CKA", name) then
+        error(("an object has no field '%s'"):format(tostring(name)), 2)
+    end
+    return value
+end
+
+local meta = { __index = index, __name = "archived object" }
+
+function meta:__tostring()
+    return ('%s%s "%s" (object %d of the stream)'):format(
+        tostring(self.known.class or "object"),
+        self.known.key_type and " " .. tostring(self.known.key_type) or "",
+        (tostring(self.known.label or "")):gsub("%c", "?"), self.handle)
+end
+
+--- An object of a stream.
+-- @tparam sealed sealed as reader:next gives it
+-- @tparam ?string digest as reader:next gives it
+-- @int number its place
+-- @treturn archived
+-- @local
+function M.new(sealed, digest, number)
+    local head, err = sealed:head()
+    return setmetatable({
+        sealed = sealed, digest = digest, handle = number, trouble = not head and err or nil,
+        known = head and head.attributes or {},
+    }, meta)
+end
+
+--- All attributes but those that only the domain opens.
+-- @treturn table by nick
+function Archived:attributes()
+    return rawget(self, "known")
+end
+
+--- Whether a boolean attribute is there and true.
+-- @string name
+-- @treturn boolean
+function Archived:has(name)
+    local number = core.value("CKA", name)
+    return number ~= nil and rawget(self, "known")[core.nick("CKA", number)] == true
+end
+
+--- What could not be read: nothing, once it is sealed.
+-- @treturn table an empty array
+function Archived.unread()
+    return {}
+end
+
+return M
