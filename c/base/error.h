@@ -32,6 +32,7 @@ typedef unsigned long kf_rv;
 #define KFR_REFUSED 0x4B460013UL         /* the user, or a rule of ours, said no */
 #define KFR_LIMIT 0x4B460014UL           /* larger than this program takes */
 #define KFR_CRYPTO 0x4B460015UL          /* OpenSSL refused an operation */
+#define KFR_TRUNCATED 0x4B460016UL       /* a stream that ends before its end */
 
 struct kf_error {
     kf_rv rv;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "clone/sealed.h"
 
+#include "clone/material.h"
+
 #include <openssl/crypto.h>
 #include <stdlib.h>
 #include <string.h>
@@ -387,5 +389,39 @@ kf_rv kf_sealed_decode(const void *bytes, size_t len, const struct kf_domain *do
 done:
     if (rv)
         kf_sealed_clear(out);
+    return rv;
+}
+
+/* What the body says of the key, as attributes. */
+static kf_rv read_key(const struct kf_sealed *sealed, const struct kf_domain *domain,
+                      struct kf_attributes **out, struct kf_error *err)
+{
+    struct kf_secret *body = NULL;
+    kf_rv rv = kf_domain_unwrap_bytes(domain, sealed->wrapped, sealed->wrapped_len,
+                                      &body, err);
+
+    if (!rv)
+        rv = kf_material_attributes(sealed->open, body->data, body->len, out, err);
+    kf_secret_free(body);
+    return rv;
+}
+
+kf_rv kf_sealed_digest(const void *bytes, size_t len, const struct kf_domain *domain,
+                       uint8_t out[KF_MAC_BYTES], struct kf_error *err)
+{
+    struct kf_attributes *key = NULL;
+    struct kf_sealed sealed;
+    kf_rv rv = kf_sealed_decode(bytes, len, domain, &sealed, err);
+
+    if (rv)
+        return rv;
+    rv = kf_material_digest(sealed.open, sealed.hidden, domain, out, err);
+    if (rv == KFR_NOT_FOUND && sealed.wrapped && kf_domain_is_host(domain)) {
+        rv = read_key(&sealed, domain, &key, err);
+        if (!rv)
+            rv = kf_material_digest(sealed.open, key, domain, out, err);
+    }
+    kf_attributes_free(key);
+    kf_sealed_clear(&sealed);
     return rv;
 }

@@ -62,4 +62,9 @@ kf_rv kf_sealed_look(const void *bytes, size_t len, struct kf_sealed *out,
 kf_rv kf_sealed_decode(const void *bytes, size_t len, const struct kf_domain *domain,
                        struct kf_sealed *out, struct kf_error *err);
 
+/* kf_material_digest of what is in it, once it is authenticated. KFR_NOT_FOUND: what is
+ * readable does not tell, and the domain cannot unwrap the body in this process. */
+kf_rv kf_sealed_digest(const void *bytes, size_t len, const struct kf_domain *domain,
+                       uint8_t out[KF_MAC_BYTES], struct kf_error *err);
+
 #endif

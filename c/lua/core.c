@@ -21,6 +21,7 @@ static void (*const openers[])(lua_State *L) = {
     kf_lua_open_domain,
     kf_lua_open_endpoint,
     kf_lua_open_sealed,
+    kf_lua_open_stream,
     kf_lua_open_softhsm,
 };
 

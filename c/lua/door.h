@@ -24,6 +24,7 @@ void kf_lua_open_object(lua_State *L);
 void kf_lua_open_domain(lua_State *L);
 void kf_lua_open_sealed(lua_State *L);
 void kf_lua_open_endpoint(lua_State *L);
+void kf_lua_open_stream(lua_State *L);
 void kf_lua_open_softhsm(lua_State *L);
 
 /* [-0, +0, v] A string without NUL bytes at idx (C would cut it there); raises. */

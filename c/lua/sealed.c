@@ -82,6 +82,28 @@ static int sealed_opens(lua_State *L)
     return kf_lua_done(L, rv, &err);
 }
 
+/***
+A keyed digest of the key material in it: what endpoint:digest says of the same object.
+@function sealed:digest
+@tparam domain domain
+@treturn[1] string 32 bytes
+@treturn[2] nil
+@treturn[2] err KFR_NOT_FOUND when it cannot be told (a domain that lives in a token unwraps
+  no key outside it), and what sealed:opens says
+*/
+static int sealed_digest(lua_State *L)
+{
+    const struct kf_writer *writer = kf_lua_check_sealed(L, 1);
+    const struct kf_domain *domain = kf_lua_check_domain(L, 2);
+    uint8_t digest[KF_MAC_BYTES];
+    struct kf_error err = { 0 };
+
+    if (kf_sealed_digest(writer->data, writer->len, domain, digest, &err))
+        return kf_lua_refuse(L, &err);
+    lua_pushlstring(L, (const char *)digest, sizeof digest);
+    return 1;
+}
+
 static void set_check(lua_State *L, const uint8_t check[KF_CHECK_BYTES])
 {
     char text[2 * KF_CHECK_BYTES + 1];
@@ -164,6 +186,7 @@ static const luaL_Reg methods[] = {
     { "bytes", sealed_bytes },
     { "head", sealed_head },
     { "opens", sealed_opens },
+    { "digest", sealed_digest },
     { "close", sealed_close },
     { NULL, NULL },
 };
