@@ -92,6 +92,17 @@ kf_rv kf_end_digest(struct kf_end *end, CK_OBJECT_HANDLE object,
     return end->engine->digest(end->state, object, known, out, err);
 }
 
+kf_rv kf_end_whole(struct kf_end *end, CK_OBJECT_HANDLE object,
+                   const struct kf_attributes *known, uint8_t out[KF_WHOLE_BYTES],
+                   struct kf_error *err)
+{
+    if (!end->engine->whole)
+        return kf_fail(err, KFR_NOT_FOUND, "", "",
+                       "the engine %s does not see all of an object",
+                       end->engine->name);
+    return end->engine->whole(end->state, object, known, out, err);
+}
+
 kf_rv kf_end_stage(struct kf_end *end, const void *sealed, size_t len,
                    const struct kf_changes *changes, struct kf_error *err)
 {

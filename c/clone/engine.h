@@ -29,6 +29,8 @@ struct kf_end;
  */
 enum { KF_LOST_MAX = 200 };
 
+enum { KF_WHOLE_BYTES = 64 };
+
 enum kf_commit { KF_COMMIT_EACH, KF_COMMIT_ALL };
 
 /* One staged object after the commit. */
@@ -66,6 +68,12 @@ struct kf_engine {
     kf_rv (*digest)(void *state, CK_OBJECT_HANDLE object,
                     const struct kf_attributes *known, uint8_t out[KF_MAC_BYTES],
                     struct kf_error *err);
+    /* Two digests of all there is to an object: equal for two that are one in every
+     * attribute and every byte of their key, under one domain. NULL: this engine does not
+     * see all. */
+    kf_rv (*whole)(void *state, CK_OBJECT_HANDLE object,
+                   const struct kf_attributes *known, uint8_t out[KF_WHOLE_BYTES],
+                   struct kf_error *err);
     /* `changes` (NULL: none) are attributes the policy wants different on the clone. */
     kf_rv (*stage)(void *state, const struct kf_sealed *sealed,
                    const struct kf_changes *changes, struct kf_error *err);
@@ -112,6 +120,10 @@ kf_rv kf_end_seal(struct kf_end *end, CK_OBJECT_HANDLE object,
 kf_rv kf_end_digest(struct kf_end *end, CK_OBJECT_HANDLE object,
                     const struct kf_attributes *known, uint8_t out[KF_MAC_BYTES],
                     struct kf_error *err);
+/* KFR_NOT_FOUND: the end's engine has none. */
+kf_rv kf_end_whole(struct kf_end *end, CK_OBJECT_HANDLE object,
+                   const struct kf_attributes *known, uint8_t out[KF_WHOLE_BYTES],
+                   struct kf_error *err);
 /* Decodes under the end's domain (KFR_DOMAIN_MISMATCH, KFR_DAMAGED, KFR_NEWER_VERSION),
  * then stages. */
 kf_rv kf_end_stage(struct kf_end *end, const void *sealed, size_t len,

@@ -525,6 +525,31 @@ static kf_rv end_digest(void *state, CK_OBJECT_HANDLE handle,
     return rv;
 }
 
+/* What a reader sees and what is beside it, key bytes too; the latter under a key of the
+ * domain, so that two ends of one domain agree. */
+static kf_rv end_whole(void *state, CK_OBJECT_HANDLE handle,
+                       const struct kf_attributes *known, uint8_t out[KF_WHOLE_BYTES],
+                       struct kf_error *err)
+{
+    static const char NAME[] = "keyferry whole 1";
+    const struct kf_slice name_of_key = { NAME, sizeof NAME };
+    struct softhsm_end *end = state;
+    struct kf_vault_object object;
+    uint8_t key[KF_MAC_BYTES];
+    const char *name;
+    kf_rv rv = kf_domain_mac(end->domain, &name_of_key, 1, key, err);
+
+    if (!rv)
+        rv = kf_index_open(end->index, handle, known, &name, &object, err);
+    if (!rv
+        && (!kf_softhsm_view(&object.set, &end->scratch, out)
+            || !kf_softhsm_rest(&object.set, key, &end->secret, out + KF_VIEW_BYTES)))
+        rv = no_memory(err);
+    kf_vault_forget(end->vault);
+    OPENSSL_cleanse(key, sizeof key);
+    return rv;
+}
+
 /* ---------------------------------------- stage */
 
 static struct staged *next_staged(struct softhsm_end *end)
@@ -1017,6 +1042,7 @@ const struct kf_engine kf_engine_softhsm = {
     .read = end_read,
     .seal = end_seal,
     .digest = end_digest,
+    .whole = end_whole,
     .stage = end_stage,
     .commit = end_commit,
     .abort = end_abort,

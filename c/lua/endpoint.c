@@ -243,6 +243,30 @@ static int endpoint_digest(lua_State *L)
 }
 
 /***
+Two digests of all there is to an object: what a reader sees of it, and the rest, its key
+too. Two objects that have them in common under one domain are one in every attribute and
+byte.
+@function endpoint:whole
+@tparam object object
+@treturn[1] string 64 bytes, half of them for each
+@treturn[2] nil
+@treturn[2] err KFR_NOT_FOUND when this engine does not see all
+*/
+static int endpoint_whole(lua_State *L)
+{
+    struct kf_end *end = check(L, 1);
+    CK_OBJECT_HANDLE object = check_object(L, end, 2);
+    const struct kf_attributes *known = kf_lua_object_known(L, 2);
+    uint8_t whole[KF_WHOLE_BYTES];
+    struct kf_error err = { 0 };
+
+    if (kf_end_whole(end, object, known, whole, &err))
+        return kf_lua_refuse(L, &err);
+    lua_pushlstring(L, (const char *)whole, sizeof whole);
+    return 1;
+}
+
+/***
 Opens a sealed object under the endpoint's domain and makes its clone ready.
 @function endpoint:stage
 @tparam sealed sealed
@@ -501,6 +525,7 @@ static const luaL_Reg methods[] = {
     { "each", endpoint_each },
     { "seal", endpoint_seal },
     { "digest", endpoint_digest },
+    { "whole", endpoint_whole },
     { "stage", endpoint_stage },
     { "foresee", endpoint_foresee },
     { "staged", endpoint_staged },
