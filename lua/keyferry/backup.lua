@@ -178,9 +178,6 @@ end
 -- What the target would make of a sealed object: what would be lost; nil, err.
 function Run:foresee(sealed, changes)
     local more_rights = self.options.more_rights
-    if not core.foresee then -- XXX until it is there
-        return sealed:opens(self:target_domain()) and ""
-    end
     if self.target_end then
         return self.target_end:foresee(sealed, changes, more_rights)
     end
@@ -249,7 +246,7 @@ function Run:make_target()
 end
 
 function Run:progress(done, total)
-    if self.options.on_progress then
+    if self.options.on_progress and total then
         guard.hook(self.options.on_progress, done, total)
     end
 end

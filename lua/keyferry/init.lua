@@ -7,6 +7,7 @@
 -- @module keyferry
 
 local core = require "keyferry.core"
+local archived = require "keyferry.archived"
 local backup = require "keyferry.backup"
 local config = require "keyferry.config"
 local glob = require "keyferry.glob"
@@ -16,6 +17,7 @@ local Hsm = require "keyferry.hsm"
 local option = require "keyferry.option"
 local Plan = require "keyferry.plan"
 local scratch = require "keyferry.scratch"
+local send = require "keyferry.send"
 require "keyferry.sealing"
 
 local M = {
@@ -30,6 +32,10 @@ local M = {
     backup = backup.run,
     plan = Plan.new,
     option = option.new,
+    send = send.run,
+    open_stream = core.stream and core.stream.open,
+    stream_source = archived.source,
+    can_create = core.file.can_create,
 }
 
 local DEFAULT_DOMAIN = "keyferry default domain"

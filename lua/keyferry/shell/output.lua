@@ -27,7 +27,7 @@ for place, name in ipairs({
 end
 
 local COUNTS = {
-    { "cloned", "cloned" }, { "exists", "already there" }, { "failed", "not cloned" },
+    { "cloned", "cloned" }, { "sealed", "sealed" }, { "exists", "already there" }, { "failed", "not cloned" },
     { "skipped", "skipped" }, { "removed", "removed" },
     { "planned", "would be cloned" }, { "to_remove", "would be removed" },
 }
@@ -184,6 +184,14 @@ function Output:out(line)
     if not ok then
         self.failure = problem or "write error"
     end
+end
+
+--- The same output with nothing on standard output, where something else is written: all goes
+-- to standard error.
+-- @treturn output
+function Output:aside()
+    return setmetatable({ stdout = self.stderr, stdout_terminal = self.stderr_terminal },
+        { __index = self })
 end
 
 function Output:err(line)

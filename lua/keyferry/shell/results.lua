@@ -7,6 +7,7 @@ local M = {}
 local LINES = {
     cloned = 'Object "%s" (handle %d) cloned to handle %d on target%s',
     planned = 'Object "%s" (handle %d) would be cloned%s',
+    sealed = 'Object "%s" (handle %d) sealed%s',
     exists = 'Object "%s" (handle %d) already exists on target (handle %d)',
     failed = 'Object "%s" (handle %d) not cloned: %s',
 }
@@ -18,7 +19,7 @@ end
 local function print_line(ctx, result, label)
     local lost = lost_of(result) and "; not kept: " .. result.lost or ""
     local last = {
-        cloned = { result.target_handle, lost }, planned = { lost },
+        cloned = { result.target_handle, lost }, planned = { lost }, sealed = { lost },
         exists = { result.target_handle }, failed = { tostring(result.err) },
     }
     if LINES[result.status] then
@@ -56,7 +57,14 @@ function M.tell(ctx, result, partition)
 end
 
 local function warn(ctx, report, target)
-    if report.target_without_domain then
+    if report.unwritten and report.status ~= "success" then
+        ctx:warn("the report could not be written: %s", tostring(report.unwritten))
+    end
+    if report.unfinished then
+        ctx:note('Partition "%s" is an unfinished backup of %d objects: the same command goes on.',
+            target, report.cloned + report.exists)
+    end
+    if report.target_without_domain and not report.sealed then
         ctx:warn('partition "%s" has no cloning domain of its own: any domain given fits it',
             target)
     end
@@ -71,6 +79,35 @@ local function warn(ctx, report, target)
     end
 end
 
+local function counts_of(report)
+    if report.sealed then
+        return { sealed = report.sealed, failed = report.failed, skipped = report.skipped }
+    end
+    return {
+        cloned = report.cloned, planned = report.planned, exists = report.exists,
+        failed = report.failed, skipped = report.skipped, removed = report.removed,
+        to_remove = report.to_remove,
+    }
+end
+
+-- The exit status of a report and its reason; nil where the reason itself tells the status.
+local function status_of(report)
+    local reason = tostring(report.reason)
+    if report.left then
+        return 7, ("the new objects are on the target, but %d of the old ones could not be "
+            .. "removed: %s"):format(report.left, reason)
+    elseif report.partial and report.failed == 0 then
+        return 1, report.reason
+    elseif report.partial then
+        return 1, ("%d of %d objects were not %s; the last: %s"):format(report.failed,
+            report.selected, report.sealed and "sealed" or "cloned", reason)
+    elseif report.status == "success" and report.unwritten then
+        return 7, ("all is done, but its report could not be written: %s")
+            :format(tostring(report.unwritten))
+    end
+    return nil, report.reason
+end
+
 --- The end of a command that made a backup. Object by object it is partial, else what ended
 -- the run tells the exit status.
 -- @param ctx the context
@@ -78,25 +115,9 @@ end
 -- @string target the name of the target partition, for the warnings
 -- @treturn integer the exit status
 function M.conclude(ctx, report, target)
-    local status, reason = nil, report.reason
     warn(ctx, report, target)
-    if report.left then
-        status = 7
-        reason = ("the new objects are on the target, but %d of the old ones could not be "
-            .. "removed: %s"):format(report.left, tostring(report.reason))
-    elseif report.partial then
-        status = 1
-        reason = report.failed == 0 and reason or ("%d of %d objects were not cloned; the last: %s")
-            :format(report.failed, report.selected, tostring(report.reason))
-    end
-    return ctx:finish({
-        status = status, reason = reason,
-        counts = {
-            cloned = report.cloned, planned = report.planned, exists = report.exists,
-            failed = report.failed, skipped = report.skipped, removed = report.removed,
-            to_remove = report.to_remove,
-        },
-    })
+    local status, reason = status_of(report)
+    return ctx:finish({ status = status, reason = reason, counts = counts_of(report) })
 end
 
 return M

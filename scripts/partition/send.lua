@@ -1,0 +1,81 @@
+-- SPDX-License-Identifier: MIT
+-- partition send: the objects of a partition as one sealed stream, to a file or a pipe.
+-- partition receive takes it in, here or on another machine.
+local keyferry = require("keyferry")
+
+local option = keyferry.option
+
+-- Where the stream goes; false: to a terminal, which is no place for it.
+local function destination(ctx)
+    local file = ctx.options.file
+    if file and file ~= "-" then
+        return file
+    end
+    return not ctx:is_terminal("output") and 1
+end
+
+-- The domain is the partition's own; one that has none is given it.
+local function domain_secret(ctx, session)
+    if ctx.options.defaultdomain or session:find_domain() then
+        return assert(ctx:secrets{ { "domain", quiet = true } })
+    end
+    return assert(ctx:secrets{ { "domain" } })
+end
+
+local function send(ctx, source, to)
+    local report = ctx:report()
+    local secrets = assert(ctx:secrets{ { "password", of = source } })
+    local session <close> = assert(source:login(secrets.password))
+    local policy = assert(ctx:policy{ source = source,
+                                      domain = domain_secret(ctx, session).domain })
+    return keyferry.send{
+        source = session, to = to, force = ctx.options.force, unfinished = ctx.options.force,
+        domain = policy.domain, source_engine = policy.source_engine, select = policy.select,
+        on_error = policy.on_error, on_result = policy.on_result,
+        on_progress = policy.on_progress, report = report,
+    }
+end
+
+local function run(ctx)
+    local to = destination(ctx)
+    if not to then
+        return ctx:finish{ code = "KFR_REFUSED", reason = "the standard output is a terminal",
+            hint = "name a file with -file, or write into a pipe" }
+    elseif to == 1 then
+        ctx:leave_output() -- which is the stream's; what is said goes to the standard error
+    else
+        assert(keyferry.can_create(to, ctx.options.force))
+    end
+    local source = assert(keyferry.partition(ctx.options.partition))
+    return ctx:conclude(send(ctx, source, to), "the stream")
+end
+
+return {
+    name = "partition send",
+    summary = "Write the objects of a partition as one sealed stream.",
+    category = "reads",
+    privileges = { "admin", "operator" },
+    options = {
+        option("partition", { help = "The partition whose objects are sent: its label or "
+            .. "PKCS#11 URI." }),
+        option("file", { help = "Write the stream to this new file instead of the standard "
+            .. "output. It is there when all is in it, and not before." }),
+        option("password"),
+        option("domain", { help = "The cloning domain of a partition that has none of its own; "
+            .. "KEYFERRY_DOMAIN, or asked for, without it." }),
+        option("defaultdomain"),
+        option("match"),
+        option("class"),
+        option("onerror", { help = "After an object that cannot be sealed: go on (the default) "
+            .. "or stop." }),
+        option("engine", { help = "The engine instead of the one that fits best." }),
+        option("report"),
+        option("force", { help = "Overwrite a file that is there; send an unfinished backup." }),
+    },
+    examples = {
+        "keyferry partition send -partition sa78par1 -file sa78par1.stream",
+        "keyferry partition send -partition sa78par1 "
+            .. "| ssh vault keyferry partition receive -tokenpar sa78par1backup -serial 496771",
+    },
+    run = run,
+}
