@@ -416,6 +416,20 @@ static int user(lua_State *L)
 }
 
 /***
+The name of this machine.
+@function host
+@treturn string
+*/
+static int host(lua_State *L)
+{
+    char name[256] = "";
+
+    gethostname(name, sizeof name - 1);
+    lua_pushstring(L, name);
+    return 1;
+}
+
+/***
 Seconds of a clock that never jumps.
 @function now
 @treturn number
@@ -453,6 +467,7 @@ static const luaL_Reg lock_meta[] = {
 
 static const luaL_Reg functions[] = {
     { "user", user },
+    { "host", host },
     { "now", now },
     { NULL, NULL },
 };

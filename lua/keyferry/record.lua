@@ -140,6 +140,13 @@ function M.encode(record)
     return encode_table(record)
 end
 
+--- One value in the same way.
+-- @param value boolean, integer, text or a table of those
+-- @return what record.decode_value makes a value of again
+function M.encode_value(value)
+    return encoders[type(value)](value)
+end
+
 local function from_hex(digits)
     if #digits % 2 == 1 or digits:find("[^0-9a-f]") then
         error("hex digits are expected", 0)
@@ -181,6 +188,13 @@ decoders = {
         return copy
     end,
 }
+
+--- The value of one that record.encode_value has written. What is none raises.
+-- @param written
+-- @return value
+function M.decode_value(written)
+    return decode(written)
+end
 
 local function check_unread(unread)
     for key, name in pairs(unread) do
