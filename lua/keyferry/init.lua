@@ -7,6 +7,7 @@
 -- @module keyferry
 
 local core = require "keyferry.core"
+local archive = require "keyferry.archive"
 local archived = require "keyferry.archived"
 local backup = require "keyferry.backup"
 local config = require "keyferry.config"
@@ -33,6 +34,7 @@ local M = {
     plan = Plan.new,
     option = option.new,
     send = send.run,
+    archive = archive,
     open_stream = core.stream and core.stream.open,
     stream_source = archived.source,
     can_create = core.file.can_create,
