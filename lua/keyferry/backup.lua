@@ -13,7 +13,9 @@ local ends = require "keyferry.backup.ends"
 local existing = require "keyferry.backup.existing"
 local guard = require "keyferry.guard"
 local reporting = require "keyferry.backup.reporting"
+local removal = require "keyferry.backup.removal"
 local results = require "keyferry.backup.results"
+local room = require "keyferry.backup.room"
 local selection = require "keyferry.backup.selection"
 local stopping = require "keyferry.backup.stop"
 local matching = require "keyferry.matching"
@@ -49,7 +51,8 @@ Run.__index = Run
 local StreamRun = setmetatable({}, Run)
 StreamRun.__index = StreamRun
 
-for _, methods in ipairs{ ends, selection, results.methods, existing, commit, reporting } do
+for _, methods in ipairs{ ends, selection, results.methods, existing, commit, reporting, removal,
+                        room } do
     for name, method in pairs(methods) do
         Run[name] = method
     end
@@ -59,8 +62,10 @@ for name, method in pairs(arriving) do
     StreamRun[name] = method
 end
 
+local READER = "keyferry.stream.reader" -- as core.stream.open gives one
+
 local function is_stream(value)
-    return type(value) == "userdata" and tostring(value):find("^stream reader") ~= nil
+    return type(value) == "userdata" and debug.getmetatable(value).__name == READER
 end
 
 local function is_session(value)
@@ -168,7 +173,11 @@ function Run:ferry(object)
     end
     if self.options.plan then
         local foreseen, err = self:foresee(sealed, self:changes_of(object))
-        return foreseen and true, results.join(lost, foreseen) or err
+        if not foreseen then
+            return nil, err
+        end
+        self:measure(object, sealed)
+        return true, results.join(lost, foreseen)
     end
     local ok, err = self.target_end:stage(sealed, self:changes_of(object),
                                           self.options.more_rights)
@@ -273,8 +282,7 @@ end
 
 function Run:finish_commit()
     if self.options.plan then
-        self.report.to_remove = self.mode == "replace" and #self.existing or nil
-        self:flush()
+        self:finish_plan()
     elseif self.mode ~= "replace" then
         self:commit()
     elseif self.stopped or self.incomplete then

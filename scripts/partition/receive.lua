@@ -56,21 +56,29 @@ local function domain_secret(ctx, run)
     return assert(ctx:secrets{ { "domain", quiet = known and true } }).domain
 end
 
+local function create(ctx, run, domain, of)
+    return ctx:make_target(run.hsm, {
+        label = ctx.options.tokenpar, password = run.secrets.tokenpw,
+        so_password = run.secrets.tokensopwd, domain = domain, unfinished = of,
+    })
+end
+
 local function receive(ctx, run)
-    local report = ctx:report()
+    local options, report = ctx.options, ctx.report and ctx:report() or nil
     log_in(ctx, run)
-    local policy = assert(ctx:policy{ source = run.source, hsm = run.hsm,
-                                      domain = domain_secret(ctx, run) })
-    policy.source, policy.target, policy.report = run.stream, run.session, report
-    policy.source_engine = nil
-    policy.create = function(domain, of)
-        return ctx:make_target(run.hsm, {
-            label = ctx.options.tokenpar, password = run.secrets.tokenpw,
-            so_password = run.secrets.tokensopwd, domain = domain, unfinished = of,
-        })
-    end
-    policy.discard = function() return ctx:remove_target() end
-    return keyferry.backup(policy)
+    return keyferry.backup{
+        source = run.stream, target = run.session, report = report,
+        domain = ctx:domain(domain_secret(ctx, run)),
+        mode = options.replace and "replace" or "add",
+        create = function(domain, of) return create(ctx, run, domain, of) end,
+        discard = function() return ctx:remove_target() end,
+        target_engine = ctx:engine(run.hsm), verify = options.verify, plan = options.plan,
+        select = { label = options.match, class = options.class },
+        on_mismatch = function(attempt) return ctx:another_domain(attempt) end,
+        on_error = function() return ctx:setting("onerror") end,
+        on_result = function(result) ctx:tell(result, run.source) end,
+        on_progress = function(done, total) ctx:progress(done, total) end,
+    }
 end
 
 local function run(ctx)
@@ -80,7 +88,7 @@ local function run(ctx)
             hint = "name a file with -file, or read from a pipe" }
     end
     local found = find(ctx.options, stream)
-    found.goes_on = found.target and ctx:goes_on(found.hsm, found)
+    found.goes_on = ctx:goes_on(found)
     local reason, hint = forbidden(ctx.options, found)
     if reason then
         return ctx:finish{ code = "KFR_REFUSED", reason = reason, hint = hint }

@@ -14,25 +14,23 @@ local function destination(ctx)
     return not ctx:is_terminal("output") and 1
 end
 
--- The domain is the partition's own; one that has none is given it.
+-- A partition that has a domain of its own is asked for none.
 local function domain_secret(ctx, session)
-    if ctx.options.defaultdomain or session:find_domain() then
-        return assert(ctx:secrets{ { "domain", quiet = true } })
-    end
-    return assert(ctx:secrets{ { "domain" } })
+    local known = ctx.options.defaultdomain or session:find_domain()
+    return assert(ctx:secrets{ { "domain", quiet = known and true } }).domain
 end
 
 local function send(ctx, source, to)
-    local report = ctx:report()
+    local options, report = ctx.options, ctx.report and ctx:report() or nil
     local secrets = assert(ctx:secrets{ { "password", of = source } })
     local session <close> = assert(source:login(secrets.password))
-    local policy = assert(ctx:policy{ source = source,
-                                      domain = domain_secret(ctx, session).domain })
     return keyferry.send{
-        source = session, to = to, force = ctx.options.force, unfinished = ctx.options.force,
-        domain = policy.domain, source_engine = policy.source_engine, select = policy.select,
-        on_error = policy.on_error, on_result = policy.on_result,
-        on_progress = policy.on_progress, report = report,
+        source = session, to = to, force = options.force, unfinished = options.force,
+        domain = ctx:domain(domain_secret(ctx, session)), source_engine = ctx:engine(source.hsm),
+        select = { label = options.match, class = options.class }, report = report,
+        on_error = function() return ctx:setting("onerror") end,
+        on_result = function(result) ctx:tell(result, source) end,
+        on_progress = function(done, total) ctx:progress(done, total) end,
     }
 end
 
@@ -53,7 +51,7 @@ end
 return {
     name = "partition send",
     summary = "Write the objects of a partition as one sealed stream.",
-    category = "reads",
+    category = "writes",
     privileges = { "admin", "operator" },
     options = {
         option("partition", { help = "The partition whose objects are sent: its label or "
