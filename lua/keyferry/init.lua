@@ -17,6 +17,7 @@ local home = require "keyferry.home"
 local Hsm = require "keyferry.hsm"
 local option = require "keyferry.option"
 local Plan = require "keyferry.plan"
+local report = require "keyferry.report"
 local scratch = require "keyferry.scratch"
 local send = require "keyferry.send"
 require "keyferry.sealing"
@@ -33,6 +34,7 @@ local M = {
     backup = backup.run,
     plan = Plan.new,
     option = option.new,
+    report = report,
     send = send.run,
     archive = archive,
     open_stream = core.stream and core.stream.open,

@@ -187,7 +187,8 @@ function Paper:add(result, digest)
     for _, name in ipairs(PLAIN) do
         line[name] = result[name]
     end
-    line = encode_texts(line)
+    line.lost = line.lost ~= "" and line.lost or nil
+    encode_texts(line)
     if rec then
         local encoded = record.encode(rec)
         line.attributes = encoded
@@ -213,10 +214,11 @@ end
 function Paper:body(report, domain)
     local members = encode_texts(self.members)
     members.domain, members["end"] = domain and domain:check() or nil, now()
-    local last = encode_texts(error_fields({
-        counts = counts_of(report), status = report.status,
-        exit = report.exit or self.exit and self.exit(report) or nil,
-    }, report.reason))
+    local last = error_fields({
+        counts = counts_of(report), status = report.status, code = report.code,
+        hint = report.hint, exit = report.exit or self.exit and self.exit(report) or nil,
+    }, report.reason)
+    encode_texts(last)
     return form.head() .. form.lines(MEMBERS, members) .. '"objects":[\n'
         .. table.concat(self.lines, ",\n") .. (self.lines[1] and "\n" or "") .. "],\n"
         .. form.lines(LAST, last)

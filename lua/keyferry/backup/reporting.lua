@@ -8,6 +8,7 @@ local function facts(session, domain)
     return {
         label = token.label, serial = token.serial, model = token.model,
         manufacturer = token.manufacturer, check = domain and domain:check() or nil,
+        module = session:module():info(),
     }
 end
 

@@ -16,13 +16,11 @@ local M = { VERSION = 1 }
 cjson.decode_max_depth(32)
 cjson.decode_invalid_numbers(false)
 
--- The order of names; others follow by themselves, sorted.
+-- The order of names on a line; others follow by themselves, sorted.
 local ORDER = {}
 for place, name in ipairs{
-    "keyferry_report", "keyferry", "command", "asked", "user", "host", "start", "end", "source",
-    "target", "domain", "objects", "counts", "status", "exit", "reason",
-    "class", "key_type", "label", "id", "handle", "target_handle", "digest",
-    "code", "hint", "lost", "verified", "unproved", "differs",
+    "name", "hsm", "status", "class", "key_type", "label", "id", "handle", "target_handle",
+    "serial", "digest", "reason", "code", "hint", "lost", "verified", "unproved", "differs",
 } do
     ORDER[name] = place
 end
