@@ -32,6 +32,7 @@ end
 -- @field output what the methods write to
 -- @tfield[opt] function call what ctx:run runs commands with
 -- @tfield[opt] int finished the exit status, once ctx:finish has told it
+-- @tfield[opt] paper paper what ctx:report has given
 
 --- A context.
 -- @tparam table script the script's table
@@ -224,6 +225,58 @@ function Context:tell(result, partition)
     results.tell(self, result, partition)
 end
 
+-- What was asked, without the secrets.
+local function asked(ctx)
+    local given = {}
+    for _, option in ipairs(ctx.script.options or {}) do
+        local value = ctx.options[option.name]
+        if option.kind ~= "secret" and type(value) ~= "userdata" then
+            given[option.name] = value
+        end
+    end
+    return given
+end
+
+--- The report that the option -report asks for, to be given to keyferry.backup; a command that
+-- ends without that writes it as one that failed. A file that cannot be written, or is there
+-- without -force, ends the command now: ask for it before anything else.
+-- @tparam[opt] table hsms `source` and `target`: the HSMs, once they are known
+-- @treturn ?paper nil: none is asked for
+function Context:report(hsms)
+    local path = self.options.report
+    if path and not self.paper then
+        local paper, err = require("keyferry.report").create(path, {
+            force = self.options.force or false, command = self.name, asked = asked(self),
+            exit = results.exit_of,
+        })
+        if not paper then
+            error(err, 0) -- a run without the report that was asked for must not begin
+        end
+        self.paper = paper
+    end
+    if hsms and self.paper then
+        self.paper:name_hsms(hsms)
+    end
+    return self.paper
+end
+
+-- The report of a command that has made none of its own. What it has done is done.
+local function end_paper(ctx, last)
+    if not ctx.paper or ctx.paper.finished then
+        return
+    end
+    local ok, err = ctx.paper:finish{
+        status = last.status == status.SUCCESS and "success" or "failed", exit = last.status,
+        reason = last.reason, code = last.code, hint = last.hint,
+    }
+    if not ok and last.status == status.SUCCESS then
+        last.status, last.reason = status.of(err),
+            ("all is done, but its report could not be written: %s"):format(tostring(err))
+    elseif not ok then
+        ctx:warn("the report could not be written: %s", tostring(err))
+    end
+end
+
 --- The end of a script that made a backup: warnings, counts, the last line and the exit status
 -- (what it returns is what `run` returns).
 -- @tparam report report as keyferry.backup returns it
@@ -302,6 +355,7 @@ function Context:finish(result)
     end
     last.silent = self.script.category == "reads"
     last.bare = self.script.bare
+    end_paper(self, last)
     self.finished = last.status
     return self.output:finish(last)
 end

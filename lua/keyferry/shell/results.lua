@@ -1,5 +1,7 @@
 -- SPDX-License-Identifier: MIT
 --- What a command says of the objects of a backup, and of its end.
+local foreseen = require("keyferry.shell.foreseen")
+local statuses = require("keyferry.shell.status")
 local text = require("keyferry.shell.text")
 
 local M = {}
@@ -108,6 +110,14 @@ local function status_of(report)
     return nil, report.reason
 end
 
+--- The exit status that a report comes to.
+-- @tparam table report as keyferry.backup returns it
+-- @treturn integer
+function M.exit_of(report)
+    local code, reason = status_of(report)
+    return code or reason and statuses.of(reason) or statuses.SUCCESS
+end
+
 --- The end of a command that made a backup. Object by object it is partial, else what ended
 -- the run tells the exit status.
 -- @param ctx the context
@@ -115,9 +125,10 @@ end
 -- @string target the name of the target partition, for the warnings
 -- @treturn integer the exit status
 function M.conclude(ctx, report, target)
+    foreseen.tell(ctx, report)
     warn(ctx, report, target)
-    local status, reason = status_of(report)
-    return ctx:finish({ status = status, reason = reason, counts = counts_of(report) })
+    local code, reason = status_of(report)
+    return ctx:finish({ status = code, reason = reason, counts = counts_of(report) })
 end
 
 return M
