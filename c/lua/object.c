@@ -221,6 +221,25 @@ static int object_unread(lua_State *L)
 }
 
 /***
+How many bytes the object takes in its token, as the token says.
+@function object:size
+@treturn[1] integer
+@treturn[2] nil
+@treturn[2] err KFR_NOT_FOUND: the token does not say (SoftHSM)
+*/
+static int object_size(lua_State *L)
+{
+    struct kf_session *session = kf_lua_object_session(L, 1);
+    struct kf_error err = { 0 };
+    uint64_t size;
+
+    if (kf_object_size(session, check(L, 1)->handle, &size, &err))
+        return kf_lua_refuse(L, &err);
+    lua_pushinteger(L, size > LUA_MAXINTEGER ? LUA_MAXINTEGER : (lua_Integer)size);
+    return 1;
+}
+
+/***
 The session that the object belongs to.
 @function object:session
 @treturn session
@@ -425,6 +444,7 @@ static const luaL_Reg methods[] = {
     { "attributes", object_attributes },
     { "has", object_has },
     { "unread", object_unread },
+    { "size", object_size },
     { "session", object_session },
     { "read", object_read },
     { "change", object_change },

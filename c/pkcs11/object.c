@@ -325,17 +325,39 @@ done:
     return rv;
 }
 
-kf_rv kf_object_touch(struct kf_session *session, CK_OBJECT_HANDLE object,
-                      struct kf_error *err)
+static kf_rv ask_size(struct kf_session *session, CK_OBJECT_HANDLE object,
+                      CK_ULONG *size, struct kf_error *err)
 {
     kf_rv rv = kf_session_check_open(session, "C_GetObjectSize", err);
-    CK_ULONG size;
     CK_RV answer;
 
     if (rv != 0)
         return rv;
-    answer = CALL(session, C_GetObjectSize, object, &size);
+    answer = CALL(session, C_GetObjectSize, object, size);
     return answer == CKR_OK ? 0 : object_failed(err, answer, "C_GetObjectSize", object);
+}
+
+kf_rv kf_object_touch(struct kf_session *session, CK_OBJECT_HANDLE object,
+                      struct kf_error *err)
+{
+    CK_ULONG size;
+
+    return ask_size(session, object, &size, err);
+}
+
+kf_rv kf_object_size(struct kf_session *session, CK_OBJECT_HANDLE object,
+                     uint64_t *out, struct kf_error *err)
+{
+    CK_ULONG size = CK_UNAVAILABLE_INFORMATION;
+    kf_rv rv = ask_size(session, object, &size, err);
+
+    *out = 0;
+    if (rv == CKR_FUNCTION_NOT_SUPPORTED || (!rv && size == CK_UNAVAILABLE_INFORMATION))
+        return kf_fail(err, KFR_NOT_FOUND, "C_GetObjectSize", NULL,
+                       "the token does not say how large its objects are");
+    if (!rv)
+        *out = size;
+    return rv;
 }
 
 /* ---- making and changing ---- */

@@ -14,6 +14,11 @@
 kf_rv kf_object_touch(struct kf_session *session, CK_OBJECT_HANDLE object,
                       struct kf_error *err);
 
+/* What the object takes in the token (C_GetObjectSize). KFR_NOT_FOUND: the token does
+ * not say. */
+kf_rv kf_object_size(struct kf_session *session, CK_OBJECT_HANDLE object,
+                     uint64_t *out, struct kf_error *err);
+
 /* All handles that match filter (NULL: every object). The search is over before this
  * returns (enumerate, then act); one that fails midway is a failure, not a shorter
  * list. The caller frees *out with free(). */

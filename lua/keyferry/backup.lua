@@ -36,7 +36,7 @@ local hooks = { "on_exists", "on_mismatch", "on_error", "on_result", "on_progres
 M.OPTIONS = {
     "source", "target", "domain", "mode", "engine", "source_engine", "target_engine", "verify",
     "plan", "select", "on_exists", "on_mismatch", "on_error", "on_result", "on_progress",
-    "create", "discard", "changes", "more_rights", "report", "unfinished",
+    "create", "discard", "changes", "more_rights", "report", "unfinished", "spare",
 }
 
 local fields = {}
@@ -457,7 +457,9 @@ end
 --   * `domain`: the cloning domain for a source that has none and for the target
 --   * `engine`, `source_engine`, `target_engine`: instead of the one that fits best
 --   * `verify`: true: challenge every clone, and what was there already, with a real operation
---   * `plan`: true: change nothing
+--   * `plan`: true: change nothing. Without a target it is what the engines make of the source
+--   * `spare`: in a plan without a target: the token of the slot that it would be made in, for
+--     what it says of its room
 --   * `select`: function(object) -> boolean; or a glob for the label; or a table of attributes
 --     that have to be so, `{ class = "private_key", label = "tls-*", sign = true }`, where an
 --     array stands for any of its values

@@ -105,7 +105,7 @@ function TestPlan.test_it_says_what_would_be_done_and_changes_nothing_at_all()
   local before = s:snapshot()
   local done = s:backup { "-plan" }
   lu.assertEquals(done.status, 0, done.out .. done.err)
-  lu.assertEquals(select(2, done.out:gsub("Object [^\n]* would be cloned\n", "")), 7)
+  lu.assertEquals(select(2, done.out:gsub("Object [^\n]* would be cloned exactly\n", "")), 7)
   lu.assertEquals(s:changes(before), {})
   lu.assertEquals(s:hsm("vault"):tokens(), {})
 end
@@ -129,7 +129,7 @@ function TestPlan.test_it_tells_what_could_not_be_cloned()
   local done = s:backup { "-plan", "-replace", "-engine", "wrap" }
   lu.assertEquals(done.status, 1, done.out .. done.err)
   lu.assertStrContains(done.out, 'Object "kek" (handle')
-  lu.assertStrMatches(done.out, '.*Object "kek" %(handle %d+%) not cloned: [^\n]+\n.*')
+  lu.assertStrMatches(done.out, '.*Object "kek" %(handle %d+%) cannot be cloned: [^\n]+\n.*')
   lu.assertEquals(s:changes(before), {})
 end
 

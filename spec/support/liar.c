@@ -24,6 +24,8 @@
  *   C_GetTokenInfo flags +USER_PIN_LOCKED|-LOGIN_REQUIRED
  *   C_GetTokenInfo label TEXT           the rest of the line, blank padded
  *   C_GetTokenInfo serial TEXT
+ *   C_GetTokenInfo free N               bytes of memory, all of them free
+ *   C_GetObjectSize size N
  *   C_GetMechanismList drop CKM
  *   C_FindObjects loop                  the search never ends
  *   C_FindObjects fail-after N CKR      N handles, then CKR
@@ -113,8 +115,8 @@ enum { RULES_MAX = 64, TEXT_MAX = 512, TEMPLATE_MAX = 128, BLOB_MAX = 16384 };
        CK_OBJECT_HANDLE *o),                                                           \
       (s, k, t, n, o))                                                                 \
     REAL(F, C_DestroyObject, (CK_SESSION_HANDLE s, CK_OBJECT_HANDLE o), (s, o))        \
-    REAL(F, C_GetObjectSize, (CK_SESSION_HANDLE s, CK_OBJECT_HANDLE o, CK_ULONG *n),   \
-         (s, o, n))                                                                    \
+    F(C_GetObjectSize, object_size,                                                    \
+      (CK_SESSION_HANDLE s, CK_OBJECT_HANDLE o, CK_ULONG *n), (s, o, n))               \
     OURS(F, C_GetAttributeValue, get_attributes, ATTRIBUTES)                           \
     OURS(F, C_SetAttributeValue, set_attributes, ATTRIBUTES)                           \
     F(C_FindObjectsInit, find_start,                                                   \
@@ -236,7 +238,8 @@ static const struct name flags[] = {
 enum lie {
     LIE_FAIL, LIE_DELAY, LIE_CRASH, LIE_NULL, LIE_LOG, LIE_PAP, LIE_FLAGS, LIE_LABEL,
     LIE_SERIAL, LIE_NO_MECHANISM, LIE_LOOP, LIE_FAIL_AFTER, LIE_LEN, LIE_VALUE,
-    LIE_REFUSE, LIE_DROP, LIE_SET, LIE_OTHER, LIE_FLIP, LIE_MECHANISM,
+    LIE_REFUSE, LIE_DROP, LIE_SET, LIE_OTHER, LIE_FLIP, LIE_MECHANISM, LIE_FREE,
+    LIE_SIZE,
 };
 
 /* How a line reads after its first words: n and m numbers (names too), h bytes in hex,
@@ -255,7 +258,8 @@ static const struct grammar {
     {"attr-drop", LIE_DROP, "n"}, {"attr-set", LIE_SET, "nh"},
     {"ok-but-other", LIE_OTHER, ""}, {"ok-but-other-after", LIE_OTHER, "n"},
     {"flip", LIE_FLIP, ""},
-    {"mechanism", LIE_MECHANISM, "nm"},
+    {"mechanism", LIE_MECHANISM, "nm"}, {"free", LIE_FREE, "n"},
+    {"size", LIE_SIZE, "n"},
 };
 
 struct rule {
@@ -545,10 +549,25 @@ static CK_RV token_info(CK_SLOT_ID slot, CK_TOKEN_INFO *info)
     pad(info->label, sizeof info->label, first(LIE_LABEL, N_C_GetTokenInfo));
     pad(info->serialNumber, sizeof info->serialNumber,
         first(LIE_SERIAL, N_C_GetTokenInfo));
+    if ((rule = first(LIE_FREE, N_C_GetTokenInfo)))
+        info->ulTotalPublicMemory = info->ulFreePublicMemory =
+            info->ulTotalPrivateMemory = info->ulFreePrivateMemory = rule->n;
+    rule = NULL;
     if (first(LIE_PAP, 0))
         info->flags |= CKF_PROTECTED_AUTHENTICATION_PATH;
     while ((rule = next(rule, LIE_FLAGS, N_C_GetTokenInfo)))
         change_flags(rule->text, &info->flags);
+    return rv;
+}
+
+static CK_RV object_size(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object,
+                         CK_ULONG *size)
+{
+    CK_RV rv = liar.real->C_GetObjectSize(session, object, size);
+    const struct rule *rule = first(LIE_SIZE, N_C_GetObjectSize);
+
+    if (rv == CKR_OK && rule)
+        *size = rule->n;
     return rv;
 }
 

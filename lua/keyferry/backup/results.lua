@@ -63,6 +63,8 @@ end
 -- @tfield[opt] int sealed of keyferry.send: what is in the stream
 -- @tfield[opt] int planned in a plan: what would be cloned
 -- @tfield[opt] int to_remove in a plan: what "replace" would remove
+-- @tfield[opt] table removals in a plan: array of what "replace" would remove, each a removal
+-- @tfield[opt] room room in a plan: what it needs and what the target has
 -- @tfield[opt] boolean partial it went object by object to its end, or to where it was stopped
 
 --- The result of one object.

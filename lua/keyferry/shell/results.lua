@@ -12,21 +12,34 @@ local LINES = {
     sealed = 'Object "%s" (handle %d) sealed%s',
     exists = 'Object "%s" (handle %d) already exists on target (handle %d)',
     failed = 'Object "%s" (handle %d) not cloned: %s',
+    impossible = 'Object "%s" (handle %d) cannot be cloned: %s',
 }
 
 local function lost_of(result)
     return result.lost ~= "" and result.lost or nil
 end
 
+-- Why not, and what to do about it, where the sentence does not say that already.
+local function reason_and_hint(err)
+    local hint = err and err.hint
+    if not hint or hint == "" or err.what:find(hint, 1, true) then
+        return tostring(err)
+    end
+    return tostring(err) .. "; " .. hint
+end
+
 local function print_line(ctx, result, label)
     local lost = lost_of(result) and "; not kept: " .. result.lost or ""
+    local status = result.status == "failed" and ctx.options.plan and "impossible"
+        or result.status
     local last = {
-        cloned = { result.target_handle, lost }, planned = { lost }, sealed = { lost },
+        cloned = { result.target_handle, lost }, sealed = { lost },
+        planned = { lost == "" and " exactly" or lost },
         exists = { result.target_handle }, failed = { tostring(result.err) },
+        impossible = { reason_and_hint(result.err) },
     }
-    if LINES[result.status] then
-        ctx:print(LINES[result.status], label, result.handle,
-            table.unpack(last[result.status]))
+    if LINES[status] then
+        ctx:print(LINES[status], label, result.handle, table.unpack(last[status]))
     end
 end
 
@@ -37,7 +50,8 @@ local function event(result, partition)
         class = object.class, key_type = object.key_type,
         id = object.id and text.hex(object.id), handle = result.handle,
         target_handle = result.target_handle, uri = partition:object_uri(object),
-        reason = err and tostring(err), code = err and err.code, lost = lost_of(result),
+        reason = err and tostring(err), code = err and err.code, hint = err and err.hint,
+        lost = lost_of(result),
         verified = result.verified, differs = result.differs,
     }
 end
@@ -101,8 +115,11 @@ local function status_of(report)
     elseif report.partial and report.failed == 0 then
         return 1, report.reason
     elseif report.partial then
-        return 1, ("%d of %d objects were not %s; the last: %s"):format(report.failed,
-            report.selected, report.sealed and "sealed" or "cloned", reason)
+        return 1, ("%d of %d objects %s; the last: %s"):format(report.failed, report.selected,
+            report.planned and "cannot be cloned" or report.sealed and "were not sealed"
+            or "were not cloned", reason)
+    elseif report.room and report.room.enough == false then
+        return 1, "the target has not room enough for what would be cloned"
     elseif report.status == "success" and report.unwritten then
         return 7, ("all is done, but its report could not be written: %s")
             :format(tostring(report.unwritten))
