@@ -28,19 +28,19 @@ local options = {
         again = "Please re-enter the password for the user on the backup token:",
         help = "The Crypto Officer password of the backup partition; KEYFERRY_TOKENPW, or "
             .. "asked for, without it." },
-    domain = { value = "domain", kind = "secret", max = 1024,
+    domain = { value = "domain", kind = "secret", max = 1024, excludes = "defaultdomain",
         prompt = "Please enter the cloning domain set when the HSM user partition was created:",
         help = "The cloning domain set when the partition was created; KEYFERRY_DOMAIN, or "
             .. "asked for, without it." },
     defaultdomain = { kind = "flag",
         help = "Use the default domain string. Deprecated: everybody knows it." },
-    add = { kind = "flag",
+    add = { kind = "flag", excludes = "replace",
         help = "Add to an existing partition. What is there already is neither duplicated nor "
             .. "overwritten." },
-    replace = { kind = "flag",
+    replace = { kind = "flag", shortcut = "r",
         help = "Replace everything in an existing partition. The old objects go only when "
             .. "every new one is in and checked." },
-    force = { kind = "flag", help = "Act without asking for confirmation." },
+    force = { kind = "flag", shortcut = "f", help = "Act without asking for confirmation." },
     match = { value = "glob", kind = "string",
         help = "Only objects whose label matches, e.g. 'tls-*'." },
     class = { value = "class,...", kind = "list", choices = CLASSES,

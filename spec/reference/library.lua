@@ -32,6 +32,7 @@ local sources = {
   { "c/lua/error.c" },
   { "lua/keyferry/testing.lua", { M = "testing.", Scene = "scene:" } },
   { "lua/keyferry/shell/context.lua", { ["M.new"] = false, Context = "ctx:" } },
+  { "lua/keyferry/shell/cloning.lua", { M = "ctx:" } },
 }
 
 -- Functions of the core that init.lua passes on as they are.

@@ -96,7 +96,8 @@ local function parse_command(shell, found, words, first, values)
     if err then
         return nil, err
     end
-    problem = found.rules and found.rules(parsed.values)
+    problem = options.conflict(found.options or {}, parsed.values)
+        or found.rules and found.rules(parsed.values)
     if not problem then
         return parsed
     elseif type(problem) ~= "string" then

@@ -3,6 +3,7 @@
 local core = require("keyferry.core")
 
 local ask = require("keyferry.shell.ask")
+local cloning = require("keyferry.shell.cloning")
 local results = require("keyferry.shell.results")
 local status = require("keyferry.shell.status")
 local text = require("keyferry.shell.text")
@@ -375,6 +376,24 @@ function Context:finish_looking(unreadable, total, last)
     end
     return self:finish({ status = 1,
         reason = ("%d of %d HSMs could not be read"):format(unreadable, total) })
+end
+
+--- Whether standard "input", "output" or "error" is a terminal.
+-- @string stream
+-- @treturn boolean
+function Context.is_terminal(_, stream)
+    local number = ({ input = 0, output = 1, error = 2 })[stream]
+    expect(number, 'is_terminal takes "input", "output" or "error"')
+    return core.terminal.is(number)
+end
+
+--- Standard output is for something else from here on: lines and events go to standard error.
+function Context:leave_output()
+    self.output = self.output:aside()
+end
+
+for name, method in pairs(cloning) do
+    Context[name] = method
 end
 
 -- ctx.print("x") would take "x" for the ctx.

@@ -2,9 +2,9 @@
 --- Options: the words of a command line, read by a script's option table.
 --
 -- `-x`, `-x=v`, `-x v`, and the same with two dashes. A unique prefix is enough and the
--- exact name always wins. The one option that is declared `word = true` takes a bare word,
--- too (several when it is a list). Nothing is asked or opened here, and no refusal repeats a
--- word that could be a secret.
+-- exact name always wins, and a declared `shortcut` over longer names. The one option that is
+-- declared `word = true` takes a bare word, too (several when it is a list). Nothing is asked
+-- or opened here, and no refusal repeats a word that could be a secret.
 local text = require("keyferry.shell.text")
 
 local M = {}
@@ -187,10 +187,24 @@ local function unknown(word, names, elsewhere)
         or "see -help for the options there are"
 end
 
+--- The names that a typed one may mean.
+-- @tparam table spec the option table
+-- @string word
+-- @treturn table
+function M.meant(spec, word)
+    local found = word == "" and {} or text.matching(word, M.names_of(spec))
+    for _, option in ipairs(#found > 1 and spec or {}) do
+        if option.shortcut == word then
+            return { option.name }
+        end
+    end
+    return found
+end
+
 -- The option that a typed name means.
 local function resolve(spec, word, elsewhere)
     local names = M.names_of(spec)
-    local found = word == "" and {} or text.matching(word, names)
+    local found = M.meant(spec, word)
     if #found > 1 then
         return nil, ("option -%s is ambiguous: %s"):format(text.clean(word), dashed(found)),
             "write more of its name"
@@ -368,13 +382,28 @@ function M.parse(spec, words, how)
         help = state.values.help == true }
 end
 
+--- Options that were given and exclude each other (`excludes` names the other one), as a
+-- sentence.
+-- @tparam table spec the option table
+-- @tparam table values by name
+-- @treturn string|nil
+function M.conflict(spec, values)
+    for _, option in ipairs(spec) do
+        local other = option.excludes
+        if other and values[option.name] ~= nil and values[other] ~= nil then
+            return ("-%s and -%s exclude each other"):format(option.name, other)
+        end
+    end
+    return nil
+end
+
 --- The shortest form of an option's name that means it.
 -- @tparam table spec the option table
 -- @string name one of its names
 function M.shortcut(spec, name)
-    local names = M.names_of(M.with_help(spec))
+    local all = M.with_help(spec)
     for size = 1, #name do
-        local found = text.matching(name:sub(1, size), names)
+        local found = M.meant(all, name:sub(1, size))
         if #found == 1 and found[1] == name then
             return name:sub(1, size)
         end

@@ -130,12 +130,7 @@ end
 -- Options ----------------------------------------------------------------------------
 
 local function find_option(spec, word)
-    local typed = word:match("^%-%-?([^=]*)")
-    local known = {}
-    for i, option in ipairs(spec) do
-        known[i] = option.name
-    end
-    local found = typed ~= "" and text.matching(typed, known) or {}
+    local found = options.meant(spec, word:match("^%-%-?([^=]*)"))
     for _, option in ipairs(spec) do
         if #found == 1 and option.name == found[1] then
             return option
