@@ -28,9 +28,7 @@ local function tell(ctx, object, is_authentic)
     if object.handle == 1 then
         ctx:result(LINE, "CLASS", "TYPE", "ID", "LABEL")
     end
-    if not ctx.json then
-        ctx:result(LINE, known.class or "-", kind or "-", id or "-", known.label or "")
-    end
+    ctx:result(LINE, known.class or "-", kind or "-", id or "-", known.label or "")
     ctx:event({
         event = "object", number = object.handle, label = known.label, class = known.class,
         key_type = kind, id = id or nil, authenticated = is_authentic,
