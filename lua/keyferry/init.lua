@@ -20,6 +20,7 @@ local Plan = require "keyferry.plan"
 local report = require "keyferry.report"
 local scratch = require "keyferry.scratch"
 local send = require "keyferry.send"
+local verify = require "keyferry.verify"
 require "keyferry.sealing"
 
 local M = {
@@ -36,6 +37,7 @@ local M = {
     option = option.new,
     report = report,
     send = send.run,
+    verify = verify.run,
     archive = archive,
     open_stream = core.stream and core.stream.open,
     stream_source = archived.source,

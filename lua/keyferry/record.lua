@@ -241,8 +241,12 @@ local function same(a, b)
     return true
 end
 
--- What one token leaves out and another tells all the same: empty, or the default.
-local function is_blank(name, value)
+--- Whether a value says nothing that a token that leaves it out would not: empty, or the
+-- default.
+-- @string name
+-- @param value
+-- @treturn boolean
+function M.is_blank(name, value)
     if value == nil or value == "" or value == 0 or value == "unavailable" then
         return true
     elseif type(value) == "table" then
@@ -250,6 +254,8 @@ local function is_blank(name, value)
     end
     return type(value) == "boolean" and value == (BY_DEFAULT[name] or false)
 end
+
+local is_blank = M.is_blank
 
 local function has(list, wanted)
     for _, value in ipairs(list) do
