@@ -38,8 +38,8 @@ local LAST = { "counts", "status", "exit", "reason", "code", "hint" }
 local COUNTS = { "selected", "cloned", "sealed", "planned", "exists", "failed", "skipped",
                  "removed", "to_remove", "left", "lossy", "unproved" }
 
--- Written for people as they are, where the record has them in its own way.
-local PLAIN = { "status", "handle", "target_handle", "lost", "verified", "unproved", "differs",
+-- What a line has from its result.
+local OF_RESULT = { "status", "handle", "target_handle", "lost", "verified", "unproved", "differs",
                 "undone" }
 
 -- What goes into no report. The digest says all that they would.
@@ -170,12 +170,14 @@ local function error_fields(line, err)
     return line
 end
 
--- Texts of others: any byte may be in them.
-local function encode_texts(line)
-    for _, name in ipairs(reading.TEXTS) do
-        line[name] = line[name] and record.encode_value(line[name])
+-- What comes from elsewhere: any byte may be in it, and any number.
+local function encode_members(members)
+    for _, name in ipairs(reading.ENCODED) do
+        if members[name] ~= nil then
+            members[name] = record.encode_value(members[name])
+        end
     end
-    return line
+    return members
 end
 
 --- Adds what became of one object.
@@ -184,11 +186,11 @@ end
 function Paper:add(result, digest)
     local rec = attributes_of(result.object)
     local line = error_fields({}, result.err)
-    for _, name in ipairs(PLAIN) do
+    for _, name in ipairs(OF_RESULT) do
         line[name] = result[name]
     end
     line.lost = line.lost ~= "" and line.lost or nil
-    encode_texts(line)
+    encode_members(line)
     if rec then
         local encoded = record.encode(rec)
         line.attributes = encoded
@@ -212,13 +214,13 @@ local function counts_of(report)
 end
 
 function Paper:body(report, domain)
-    local members = encode_texts(self.members)
+    local members = encode_members(self.members)
     members.domain, members["end"] = domain and domain:check() or nil, now()
     local last = error_fields({
         counts = counts_of(report), status = report.status, code = report.code,
         hint = report.hint, exit = report.exit or self.exit and self.exit(report) or nil,
     }, report.reason)
-    encode_texts(last)
+    encode_members(last)
     return form.head() .. form.lines(MEMBERS, members) .. '"objects":[\n'
         .. table.concat(self.lines, ",\n") .. (self.lines[1] and "\n" or "") .. "],\n"
         .. form.lines(LAST, last)

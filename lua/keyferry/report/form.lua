@@ -106,6 +106,7 @@ end
 local HEAD = '{\n"keyferry_report":%d,\n'
 local HEAD_PATTERN = '^{\n"keyferry_report":(%d+),\n'
 local MAC_LINE = #'"mac":""\n}\n' + 64
+local NEAR = 64 -- where an editor leaves the first name
 local HASH_LINE = #'"sha256":"",\n' + 64
 
 --- The first line or two.
@@ -156,7 +157,7 @@ function M.split(bytes)
     local vouched, mac = split_mac(bytes)
     local hash = vouched and vouched:sub(-HASH_LINE):match('^"sha256":"([0-9a-f]+)",\n$')
     parts.is_report = parts.version ~= nil or hash ~= nil
-        or bytes:find('^[\xEF\xBB\xBF]*%s*{%s*"keyferry_report"%s*:') ~= nil
+        or bytes:sub(1, NEAR):find('"keyferry_report"%s*:') ~= nil
         or #bytes > 4 and HEAD:sub(1, #bytes) == bytes
     if hash and #hash == 64 then
         parts.vouched, parts.mac = vouched, mac and M.from_hex(mac)
@@ -173,6 +174,9 @@ local function settle(value)
     elseif kind == "table" then
         for key, inner in pairs(value) do
             value[key] = settle(inner)
+            if value[key] == nil and math.type(key) then
+                error("null is in a list", 0)
+            end
         end
     elseif value == cjson.null then
         return nil

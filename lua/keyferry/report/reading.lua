@@ -18,6 +18,14 @@ end
 
 local function is_string(value) return type(value) == "string" end
 local function is_table(value) return type(value) == "table" end
+local function is_list(value)
+    for key in pairs(is_table(value) and value or { x = 1 }) do
+        if math.type(key) ~= "integer" then
+            return false
+        end
+    end
+    return true
+end
 local function is_number(value) return math.type(value) == "integer" end
 local function is_check(value)
     return is_string(value) and #value == 32 and not value:find("[^0-9a-f]")
@@ -27,7 +35,7 @@ end
 local MEMBERS = {
     keyferry = is_string, command = is_string, asked = is_table, user = is_table,
     host = is_string, start = is_string, ["end"] = is_string, source = is_table,
-    target = is_table, domain = is_check, objects = is_table, counts = is_table,
+    target = is_table, domain = is_check, objects = is_list, counts = is_table,
     status = is_string, exit = is_number, reason = is_string, code = is_string,
     hint = is_string,
 }
@@ -48,9 +56,6 @@ local LINE = {
 
 -- Raises unless value is a table of such fields. A later writer of this version may add some.
 local function check(value, allowed, needed, what)
-    if not is_table(value) then
-        error(what .. " is no object", 0)
-    end
     for name, inner in pairs(value) do
         local is_good = allowed[name]
         if is_good and is_good ~= true and not is_good(inner) then
@@ -65,19 +70,25 @@ local function check(value, allowed, needed, what)
     return value
 end
 
--- Texts, and tables of them, that came from somewhere and may hold any byte.
-M.TEXTS = { "command", "asked", "user", "host", "source", "target", "reason", "hint", "lost",
-            "unproved", "differs" }
+-- What came from somewhere: any byte may be in it, and any number.
+M.ENCODED = { "command", "asked", "user", "host", "source", "target", "handle", "target_handle",
+              "reason", "hint", "lost", "unproved", "differs" }
 
-local function decode_texts(members)
-    for _, name in ipairs(M.TEXTS) do
-        members[name] = members[name] and record.decode_value(members[name])
+local function decode_members(members, what)
+    if not is_table(members) then
+        error(what .. " is no object", 0)
+    end
+    for _, name in ipairs(M.ENCODED) do
+        if members[name] ~= nil then
+            members[name] = record.decode_value(members[name])
+        end
     end
     return members
 end
 
 local function object_of(line, number)
-    decode_texts(check(line, LINE, { "status", "handle" }, ("object %d"):format(number)))
+    local what = ("object %d"):format(number)
+    check(decode_members(line, what), LINE, { "status", "handle" }, what)
     local rec = record.decode(line.attributes or {})
     line.attributes, line.record = nil, rec
     line.class, line.key_type = rec.CKA_CLASS, rec.CKA_KEY_TYPE
@@ -89,7 +100,7 @@ local function object_of(line, number)
 end
 
 local function members_of(bytes)
-    local members = decode_texts(check(form.decode(bytes), MEMBERS, NEEDED, "it"))
+    local members = check(decode_members(form.decode(bytes), "it"), MEMBERS, NEEDED, "it")
     members.version, members.keyferry_report = members.keyferry_report, nil
     members.finish, members["end"] = members["end"], nil
     members.sha256, members.mac = nil, nil
