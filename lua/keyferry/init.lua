@@ -26,6 +26,7 @@ require "keyferry.sealing"
 local M = {
     version = core.version,
     secret = core.secret,
+    random_secret = core.random_secret,
     domain = core.domain,
     sealed = core.sealed,
     glob = glob,

@@ -8,14 +8,7 @@ local archive = keyferry.archive
 local LINE = "%-17s  %-14s  %-16s  %s"
 
 local function domain_of(ctx)
-    if ctx.options.defaultdomain then
-        return assert(keyferry.default_domain())
-    end
-    local secret, err = ctx:secret("domain", { quiet = true })
-    if err then
-        error(err, 0)
-    end
-    return secret and assert(keyferry.domain(secret))
+    return ctx:domain(assert(ctx:secrets{ { "domain", quiet = true } }).domain)
 end
 
 local function tell(ctx, object, is_authentic)
@@ -53,7 +46,7 @@ local function conclude(ctx, found)
 end
 
 local function run(ctx)
-    local domain <close> = domain_of(ctx) or nil
+    local domain <close> = domain_of(ctx)
     local reader <close> = assert(archive.open(ctx.options.file))
     return conclude(ctx, archive.read(reader, {
         domain = domain,

@@ -4,24 +4,16 @@ local keyferry = require("keyferry")
 
 local archive = keyferry.archive
 
-local DOMAIN_TRIES = 3
-local AGAIN = "The cloning domain does not match. Please enter it again:"
-
 -- A domain that was typed and does not match may be typed again.
 local function domain_of(ctx, check)
-    if ctx.options.defaultdomain then
-        return assert(keyferry.default_domain())
-    end
-    local given, err = ctx:secret("domain", { quiet = true })
-    if err then
-        error(err, 0)
-    end
-    local domain = assert(keyferry.domain(given or assert(ctx:secret("domain"))))
-    for _ = 2, given and 0 or DOMAIN_TRIES do
-        if domain:check() == check then
+    local secrets = assert(ctx:secrets{ { "domain", unless = ctx.options.defaultdomain } })
+    local domain, attempt = ctx:domain(secrets.domain), 1
+    while domain:check() ~= check do
+        local another = ctx:another_domain(attempt)
+        if not another then
             break
         end
-        domain = assert(keyferry.domain(assert(ctx:secret({ prompt = AGAIN }))))
+        domain, attempt = another, attempt + 1
     end
     return domain
 end
