@@ -161,7 +161,10 @@ function Run:conclude()
 end
 
 function Run:work()
-    self.test = self.options.select and matching.of(self.options.select)
+    local select = self.options.select
+    if type(select) ~= "table" or next(select) ~= nil then
+        self.test = select and matching.of(select)
+    end
     self:open_sides()
     self.total = 2 * #self.sources + #self.targets
     for _, fault in ipairs(self.faults) do

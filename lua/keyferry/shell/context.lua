@@ -4,6 +4,7 @@ local core = require("keyferry.core")
 
 local ask = require("keyferry.shell.ask")
 local cloning = require("keyferry.shell.cloning")
+local comparison = require("keyferry.shell.comparison")
 local results = require("keyferry.shell.results")
 local status = require("keyferry.shell.status")
 local text = require("keyferry.shell.text")
@@ -226,6 +227,17 @@ function Context:tell(result, partition)
     results.tell(self, result, partition)
 end
 
+--- Says what became of one object in a comparison, as `partition verify` does: its line, or its
+-- JSON event. The end is ctx:conclude(outcome).
+-- @tparam comparison result as keyferry.verify's on_result gets it
+-- @tparam table partitions `target`, and `source` where there is one
+function Context:compare(result, partitions)
+    expect(is_table(result) and result.status, "compare takes a result, as on_result gets it")
+    expect(is_table(partitions) and is_table(partitions.target),
+        "compare takes the partitions, { source =, target = }, too")
+    comparison.tell(self, result, partitions)
+end
+
 -- What was asked, without the secrets.
 local function asked(ctx)
     local given = {}
@@ -278,13 +290,16 @@ local function end_paper(ctx, last)
     end
 end
 
---- The end of a script that made a backup: warnings, counts, the last line and the exit status
--- (what it returns is what `run` returns).
--- @tparam report report as keyferry.backup returns it
+--- The end of a script that made a backup, or compared one: warnings, counts, the last line and
+-- the exit status (what it returns is what `run` returns).
+-- @tparam report report as keyferry.backup returns it; or the outcome of keyferry.verify
 -- @string[opt] target the name of the target partition, for the warnings
 -- @treturn integer the exit status
 function Context:conclude(report, target)
     expect(is_table(report) and report.unproved, "conclude takes the report of a backup")
+    if report.differing then
+        return comparison.conclude(self, report)
+    end
     return results.conclude(self, report, target or "the target")
 end
 

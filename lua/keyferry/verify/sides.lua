@@ -87,11 +87,15 @@ local function session_source(self)
     self.targets = self:open_side(options.target, self.target_engine, domain, "target")
 end
 
--- The domain that a stream or a report was made under.
+-- The domain that a stream or a report was made under: the one given, else the target's own.
 function M:written_domain(of, what)
-    local options = self.options
-    local domain = choice.domain(options.target, self.target_engine, options.domain)
-        or options.domain
+    local given = self.options.domain
+    local own = choice.domain(self.options.target, self.target_engine)
+    local domain = given or own
+    if own and given and own ~= given then
+        self:find_fault(failure("KFR_DOMAIN_MISMATCH", ("the cloning domain of the partition is "
+            .. "another than that of the %s"):format(what)), "target")
+    end
     if not domain then
         stopping.stop(failure("KFR_NO_SECRET", "neither has the partition a cloning domain of its "
             .. "own nor was one given", "give the domain of the " .. what .. " with -domain"))
