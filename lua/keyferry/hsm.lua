@@ -250,6 +250,23 @@ local function free_slot(hsm, slots)
                 "delete a partition, or make one with the vendor's own tool")
 end
 
+--- The slot that a new partition would be made in.
+-- @treturn[1] table a token table
+-- @treturn[2] nil
+-- @treturn[2] err CKR_TOKEN_WRITE_PROTECTED: none is free
+function Hsm:spare_slot()
+    local module, err = self:module()
+    if not module then
+        return nil, err
+    end
+    local slots
+    slots, err = module:slots()
+    if not slots then
+        return nil, err
+    end
+    return free_slot(self, slots)
+end
+
 -- Puts the domain in, and looks whether it is there for every engine: SoftHSM answers OK
 -- when its disk is full.
 local function install(session, domain)

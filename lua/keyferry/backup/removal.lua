@@ -82,10 +82,19 @@ local function foresee_replacing(run)
     end
 end
 
+-- By the rules of an engine that works through PKCS#11 little can be told of an HSM.
+local function mark_untold(run)
+    for _, result in ipairs(run.queue) do
+        result.untold = result.status == "planned" or nil
+    end
+end
+
 --- The end of a run that changes nothing.
 function M:finish_plan()
     if self.mode == "replace" then
         foresee_replacing(self)
+    elseif not self.target_end and self.target_engine ~= "softhsm" then
+        mark_untold(self)
     end
     self:judge_room()
     self:flush()

@@ -36,6 +36,7 @@ end
 -- @tfield[opt] string unproved why it could not be seen
 -- @tfield[opt] int attempts how often it was sealed and staged
 -- @tfield[opt] boolean undone nothing was wrong with it, but it could not stay without another
+-- @tfield[opt] boolean untold in a plan without a target: what its HSM makes of it may be less
 -- @tfield[opt] boolean settled it has been told from its like
 
 --- What a run came to.

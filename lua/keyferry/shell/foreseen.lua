@@ -20,7 +20,7 @@ local function short_by(free, needs)
 end
 
 local function line(what, free, needs, about)
-    return ("Room on target%s: %s, %s%d needed%s"):format(what,
+    return ("Room on target%s: %s; %s%d bytes needed%s"):format(what,
         free and ("%d bytes free"):format(free) or "unknown, since its HSM does not say", about,
         needs, short_by(free, needs))
 end

@@ -28,13 +28,20 @@ local function reason_and_hint(err)
     return tostring(err) .. "; " .. hint
 end
 
+local function planned(result, lost)
+    if result.untold then
+        return lost .. ", as far as can be told without the target"
+    end
+    return lost == "" and " exactly" or lost
+end
+
 local function print_line(ctx, result, label)
     local lost = lost_of(result) and "; not kept: " .. result.lost or ""
     local status = result.status == "failed" and ctx.options.plan and "impossible"
         or result.status
     local last = {
         cloned = { result.target_handle, lost }, sealed = { lost },
-        planned = { lost == "" and " exactly" or lost },
+        planned = { planned(result, lost) },
         exists = { result.target_handle }, failed = { tostring(result.err) },
         impossible = { reason_and_hint(result.err) },
     }
@@ -51,7 +58,7 @@ local function event(result, partition)
         id = object.id and text.hex(object.id), handle = result.handle,
         target_handle = result.target_handle, uri = partition:object_uri(object),
         reason = err and tostring(err), code = err and err.code, hint = err and err.hint,
-        lost = lost_of(result),
+        lost = lost_of(result), untold = result.untold,
         verified = result.verified, differs = result.differs,
     }
 end
