@@ -4,16 +4,14 @@
 local lu = require("luaunit")
 
 local core = require("keyferry.core")
+local fidelity = require("flow.fidelity")
 local keyferry = require("keyferry")
 local object_file = require("support.object_file")
 local shell = require("support.shell")
 local store = require("support.store")
 local zoo = require("support.zoo")
 
-local CKA = {
-  CLASS = 0x0, PRIVATE = 0x2, LABEL = 0x3, VALUE = 0x11, START_DATE = 0x110, END_DATE = 0x111,
-  KEY_GEN_MECHANISM = 0x166,
-}
+local CKA = { CLASS = 0x0, VALUE = 0x11 }
 
 -- Made once ------------------------------------------------------------------------------
 
@@ -58,20 +56,6 @@ local function ferry(from, options)
   return run
 end
 
-local function failures(run)
-  local list = {}
-  for _, result in ipairs(run.results) do
-    if result.status ~= "cloned" then
-      table.insert(list, ("%s: %s"):format(result.object, result.err))
-    end
-  end
-  return list
-end
-
-local function clone_of(run, result)
-  return assert(run.target:object(result.target_handle))
-end
-
 -- Exact ------------------------------------------------------------------------------------
 
 local exact = once("exact", function() return ferry(source(), { engine = "softhsm" }) end)
@@ -80,7 +64,7 @@ local TestSofthsm = {}
 
 function TestSofthsm.test_everything_arrives_and_nothing_is_said_to_be_lost()
   local run = exact()
-  lu.assertEquals(failures(run), {})
+  lu.assertEquals(fidelity.failures(run), {})
   lu.assertEquals(run.report.status, "success")
   lu.assertEquals(run.report.cloned, #source():files())
   lu.assertTrue(run.report.cloned >= 100)
@@ -94,51 +78,32 @@ end
 function TestSofthsm.test_every_attribute_is_the_same_through_pkcs11()
   local run = exact()
   for _, result in ipairs(run.results) do
-    local clone = clone_of(run, result)
+    local clone = fidelity.clone_of(run, result)
     lu.assertEquals(clone:attributes(), result.object:attributes(), tostring(result.object))
     lu.assertEquals(clone:unread(), result.object:unread())
   end
 end
 
--- Kinds without an operation that tells, and how many of each there are.
-local SILENT = { certificate = 2, data = 12, domain_parameters = 2, public_key = 2,
-  secret_key = 5 }
-
-local function assert_all_work(run, silent)
-  local without = {}
-  for _, result in ipairs(run.results) do
-    if result.status == "cloned" then
-      local clone, class = clone_of(run, result), result.object.class
-      if not zoo.works_for(clone, result.object) then
-        without[class] = (without[class] or 0) + 1
-      elseif class ~= "public_key" then
-        zoo.works_for(result.object, clone)
-      end
-    end
-  end
-  lu.assertEquals(without, silent)
-end
-
 function TestSofthsm.test_every_key_works_for_its_original_and_the_original_for_it()
-  assert_all_work(exact(), SILENT)
+  fidelity.assert_all_work(exact(), fidelity.SILENT)
 end
 
 function TestSofthsm.test_attributes_that_softhsm_does_not_know_come_along()
   local run = ferry(strange(), { engine = "softhsm" })
-  lu.assertEquals(failures(run), {})
+  lu.assertEquals(fidelity.failures(run), {})
   lu.assertEquals(run.token:contents(), strange():contents())
   lu.assertStrContains(run.token:contents()[1], "\n0080001005 5 clear ")
 end
 
 function TestSofthsm.test_the_clone_of_a_clone_is_still_the_original()
   local run = ferry(exact().token, { engine = "softhsm" })
-  lu.assertEquals(failures(run), {})
+  lu.assertEquals(fidelity.failures(run), {})
   lu.assertEquals(run.token:contents(), source():contents())
 end
 
 function TestSofthsm.test_a_challenge_finds_every_clone_good()
   local run = ferry(source(), { engine = "softhsm", verify = true })
-  lu.assertEquals(failures(run), {})
+  lu.assertEquals(fidelity.failures(run), {})
   local unproved = {}
   for _, result in ipairs(run.results) do
     if not result.verified then
@@ -160,106 +125,6 @@ end
 
 -- Wrap ------------------------------------------------------------------------------------
 
--- Two things about which PKCS#11 gives no answer: a date of a private object, which SoftHSM
--- stores and cannot give back, so that it is named though it may be there; and an attribute that
--- SoftHSM keeps with domain parameters and shows to nobody: an object that wrap sealed is
--- without it.
-local function is_out_of_reach(object, type, run)
-  return object[CKA.CLASS].value:byte(8) == 6 and type == CKA.KEY_GEN_MECHANISM and
-    run.sealed_by == "wrap"
-end
-
-local function is_unread_date(object, type)
-  return (type == CKA.START_DATE or type == CKA.END_DATE) and
-    object[CKA.PRIVATE].value ~= "\0" and object[type].value ~= ""
-end
-
--- The names of what differs between an object of the one store and its clone in the other.
-local function differences(a, b, run)
-  local names = {}
-  for type, attribute in pairs(a) do
-    local other = b[type]
-    local differs = not other or other.kind ~= attribute.kind or other.value ~= attribute.value
-    if differs and not is_out_of_reach(a, type, run) or is_unread_date(a, type) then
-      table.insert(names, core.name("CKA", type))
-    end
-  end
-  for type in pairs(b) do
-    if a[type] == nil then table.insert(names, core.name("CKA", type)) end
-  end
-  table.sort(names)
-  return table.concat(names, ", ")
-end
-
-local function sorted_words(text)
-  local list = {}
-  for word in text:gmatch("[^ ,]+") do table.insert(list, word) end
-  table.sort(list)
-  return table.concat(list, ", ")
-end
-
--- Objects of a store by class, label and value, which no two have in common.
-local function by_name(token)
-  local index = {}
-  for _, object in pairs(token:objects()) do
-    local value = object[CKA.VALUE] and object[CKA.VALUE].value or ""
-    local name = object[CKA.CLASS].value .. object[CKA.LABEL].value .. "\0" .. value
-    assert(index[name] == nil, name)
-    if object[CKA.LABEL].value ~= "keyferry domain" then index[name] = object end
-  end
-  return index
-end
-
-local CLASSES = { [0] = "data", "certificate", "public_key", "private_key", "secret_key",
-  [6] = "domain_parameters" }
-
--- Per class and label, what was said to be lost, and what is; each a sorted list.
-local function losses(from, run)
-  local said, is = {}, {}
-  local function note(map, class, label, text)
-    local name = class .. " " .. label
-    map[name] = map[name] or {}
-    table.insert(map[name], text)
-    table.sort(map[name])
-  end
-  for _, result in ipairs(run.results) do
-    if result.status == "cloned" then
-      note(said, result.object.class, result.object.label, sorted_words(result.lost))
-    end
-  end
-  local originals = by_name(from)
-  for name, clone in pairs(by_name(run.token)) do
-    local class = CLASSES[string.unpack(">I8", clone[CKA.CLASS].value)]
-    note(is, class, clone[CKA.LABEL].value, differences(assert(originals[name], name), clone, run))
-  end
-  return said, is
-end
-
-local function assert_losses_are_said(from, run)
-  local said, is = losses(from, run)
-  local wrong = {}
-  for name, lists in pairs(is) do
-    local a, b = table.concat(said[name] or {}, " | "), table.concat(lists, " | ")
-    if a ~= b then table.insert(wrong, ("%s: said %s, is %s"):format(name, a, b)) end
-    said[name] = nil
-  end
-  lu.assertEquals(wrong, {})
-  lu.assertEquals(said, {})
-end
-
--- Labels of what was refused, each with the part of the sentence that says why.
-local function refused(run)
-  local map = {}
-  for _, result in ipairs(run.results) do
-    if result.status == "failed" then
-      lu.assertEquals(result.err.code, "KFR_NOT_CLONABLE", tostring(result.err))
-      map[result.object.class .. " " .. result.object.label] =
-        result.err.what:match("^(CKA_[A-Z_]+ is %a+):") or result.err.what:match("CKR_[A-Z_]+")
-    end
-  end
-  return map
-end
-
 local wrapped = once("wrapped", function() return ferry(source(), { engine = "wrap" }) end)
 
 local TestWrap = {}
@@ -274,13 +139,13 @@ function TestWrap.test_what_may_not_or_cannot_be_wrapped_says_which_flag_or_type
     expected["private_key ec " .. name] = "CKA_EXTRACTABLE is false"
     expected["secret_key aes " .. name] = "CKA_EXTRACTABLE is false"
   end
-  lu.assertEquals(refused(wrapped()), expected)
+  lu.assertEquals(fidelity.refused(wrapped()), expected)
   lu.assertEquals(wrapped().report.status, "partial")
   lu.assertEquals(wrapped().report.failed, 11)
 end
 
 function TestWrap.test_what_a_clone_lost_is_named_and_nothing_else_differs()
-  assert_losses_are_said(source(), wrapped())
+  fidelity.assert_losses_are_said(source(), wrapped())
 end
 
 function TestWrap.test_data_and_certificates_lose_nothing()
@@ -293,12 +158,12 @@ function TestWrap.test_data_and_certificates_lose_nothing()
 end
 
 function TestWrap.test_every_key_that_arrived_works_for_its_original()
-  assert_all_work(wrapped(), SILENT)
+  fidelity.assert_all_work(wrapped(), fidelity.SILENT)
 end
 
 function TestWrap.test_a_challenge_finds_every_clone_good()
   local run = ferry(source(), { engine = "wrap", verify = true })
-  lu.assertEquals(refused(run), refused(wrapped()))
+  lu.assertEquals(fidelity.refused(run), fidelity.refused(wrapped()))
   lu.assertEquals(run.report.cloned, wrapped().report.cloned)
 end
 
@@ -308,10 +173,10 @@ function TestWrap.test_with_the_domain_in_both_tokens_it_is_the_same()
   assert(zoo.session(from):install_domain(domain()))
   assert(zoo.session(to):install_domain(domain()))
   local run = ferry(from, { engine = "wrap", to = to })
-  lu.assertEquals(refused(run), refused(wrapped()))
+  lu.assertEquals(fidelity.refused(run), fidelity.refused(wrapped()))
   lu.assertEquals(run.report.cloned, wrapped().report.cloned)
-  lu.assertEquals({ losses(from, run) }, { losses(source(), wrapped()) })
-  assert_all_work(run, SILENT)
+  lu.assertEquals({ fidelity.losses(from, run) }, { fidelity.losses(source(), wrapped()) })
+  fidelity.assert_all_work(run, fidelity.SILENT)
 end
 
 -- Mixed ends --------------------------------------------------------------------------------
@@ -324,16 +189,16 @@ end
 
 function TestMixedEnds.test_what_softhsm_sealed_wrap_opens()
   local run = cross("softhsm", "wrap")
-  lu.assertEquals(failures(run), {})
-  assert_losses_are_said(source(), run)
-  assert_all_work(run, SILENT)
+  lu.assertEquals(fidelity.failures(run), {})
+  fidelity.assert_losses_are_said(source(), run)
+  fidelity.assert_all_work(run, fidelity.SILENT)
 end
 
 function TestMixedEnds.test_what_wrap_sealed_softhsm_opens()
   local run = cross("wrap", "softhsm")
-  lu.assertEquals(refused(run), refused(wrapped()))
-  assert_losses_are_said(source(), run)
-  assert_all_work(run, SILENT)
+  lu.assertEquals(fidelity.refused(run), fidelity.refused(wrapped()))
+  fidelity.assert_losses_are_said(source(), run)
+  fidelity.assert_all_work(run, fidelity.SILENT)
 end
 
 -- Half-built objects -------------------------------------------------------------------------
@@ -436,7 +301,7 @@ local function assert_belong_together(run, token)
   end
   local message, seen = ("m"):rep(32), {}
   for _, result in ipairs(run.results) do
-    local original, clone = result.object, clone_of(run, result)
+    local original, clone = result.object, fidelity.clone_of(run, result)
     lu.assertNil(seen[result.target_handle])
     seen[result.target_handle] = true
     if original.class == "private_key" then
@@ -470,7 +335,7 @@ end
 local function assert_twins(engine, verify)
   local token = twins()
   local run = ferry(token, { engine = engine, verify = verify })
-  lu.assertEquals(failures(run), {})
+  lu.assertEquals(fidelity.failures(run), {})
   lu.assertEquals(run.report.status, "success")
   lu.assertEquals(values(run.token), values(token))
   if verify then assert_belong_together(run, run.token) end
