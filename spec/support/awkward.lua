@@ -3,10 +3,8 @@
 --
 --   awkward.stock(zoo.session(token))     what PKCS#11 makes
 --   zoo.close(token) awkward.bend(token)  what only a store can be brought to hold
-local core = require("keyferry.core")
 local object_file = require("support.object_file")
 local shell = require("support.shell")
-local tmp = require("support.tmp")
 local zoo = require("support.zoo")
 
 local M = {}
@@ -65,11 +63,6 @@ function M.bend(token)
       record.type, record.value = 0x80001234, "theirs"
     end
   end)
-end
-
--- Every object that the store has, bytes and all; a login does not count.
-function M.snapshot(token)
-  return require("support.store").snapshot(token.dir)
 end
 
 return M
