@@ -1,6 +1,6 @@
 # What the specs and the bench need besides the product. Included by the Makefile. Not
 # sanitized with it (SPEC_SANITIZE does that): other people's programs load liar.so, too.
-SPEC_FUZZ  := $(addprefix $(B)/spec/fuzz_,sealed attributes material softhsm_store)
+SPEC_FUZZ  := $(addprefix $(B)/spec/fuzz_,sealed attributes material softhsm_store stream)
 SPEC_CORE  := $(B)/spec/sealed $(B)/spec/core_check $(SPEC_FUZZ)
 SPEC_TOOLS := $(addprefix $(B)/spec/,liar.so not_pkcs11.so softhsm_dump fill loop) $(SPEC_CORE)
 SPEC_CC     = $(CC) $(CPPFLAGS) $(FLOOR_pkcs11) $(WARN) $(CFLAGS) $(HARDEN) $(SPEC_SANITIZE)

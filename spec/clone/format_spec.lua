@@ -31,6 +31,7 @@ for driver, files in pairs {
   attributes = "spec/fuzz/seeds/attributes-*",
   material = "spec/fuzz/seeds/material-*",
   softhsm_store = "spec/fuzz/seeds/softhsm_store-*",
+  stream = "spec/fixtures/*.stream spec/fuzz/seeds/stream-*",
 } do
   TestDecoders["test_" .. driver .. "_survives_changed_bytes_and_keeps_its_promises"] = function()
     local seeds = shell.lines("ls " .. files)
