@@ -18,7 +18,7 @@ local check_interrupt = stopping.check_interrupt
 local M = {}
 
 -- A stream is taken in with the same memory however long it is.
-local LARGEST_BATCH = 512
+local LARGEST_BATCH = 2048
 
 -- What a run asks of the end of a source.
 local End = {}
