@@ -181,15 +181,16 @@ function M:commit_when_full()
     end
 end
 
-local function left_as_it_was()
-    return failure("KFR_REFUSED", "the old backup was left as it was, because another object "
-                   .. "could not be cloned")
+-- `incomplete`: what the stream lacks (nil: nothing; it is another object's fault).
+local function left_as_it_was(incomplete)
+    return failure("KFR_REFUSED", "the old backup was left as it was, because "
+                   .. (incomplete and incomplete.what or "another object could not be cloned"))
 end
 
 -- The replacement cannot be whole: nothing of it stays, and every object says so.
 function M:give_up_replacing()
     for _, result in ipairs(having(self.queue, "staged")) do
-        result.status, result.err = "failed", left_as_it_was()
+        result.status, result.err = "failed", left_as_it_was(self.incomplete)
     end
     self.target_end:abort()
     self:flush()
