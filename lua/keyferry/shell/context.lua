@@ -263,6 +263,8 @@ function Context:report(hsms)
             exit = results.exit_of,
         })
         if not paper then
+            err.hint = err.code == "KFR_EXISTS" and "name another file; -force overwrites it"
+                or err.hint
             error(err, 0) -- a run without the report that was asked for must not begin
         end
         self.paper = paper
