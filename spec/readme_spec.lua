@@ -35,7 +35,7 @@ function TestReadme.test_options_are_those_there_are()
     count = count + 1
     lu.assertNotNil(text:find("\n| `%-" .. option .. "[^`]*` | `%-" .. shortcut .. "` |"), option)
   end
-  lu.assertEquals(count, 17)
+  lu.assertEquals(count, 18)
 end
 
 return { TestReadme = TestReadme }

@@ -21,7 +21,7 @@ local function forbidden(options, run)
     if target and run.source:is_same(target) then
         return "source and target are the same partition",
             "name another backup partition with -tokenpar"
-    elseif target and not options.plan and not options.add and not options.replace then
+    elseif target and not (options.plan or options.add or options.replace or run.goes_on) then
         return ('partition "%s" exists on the backup HSM'):format(target.label),
             "give -add to add to it, or -replace to replace what is in it"
     elseif not target and options.tokenpar:find("^pkcs11:") then
@@ -55,11 +55,10 @@ local function open(ctx, run)
 end
 
 -- Makes the backup partition with the domain that the first object opened under.
-local function create(ctx, run, domain)
-    local secrets = run.secrets
+local function create(ctx, run, domain, of)
     return ctx:make_target(run.hsm, {
-        label = ctx.options.tokenpar, password = secrets.tokenpw,
-        so_password = secrets.tokensopwd, domain = domain,
+        label = ctx.options.tokenpar, password = run.secrets.tokenpw,
+        so_password = run.secrets.tokensopwd, domain = domain, unfinished = of,
     })
 end
 
@@ -68,10 +67,11 @@ local function backup(ctx, run)
     return keyferry.backup{
         source = run.from, target = run.to, domain = ctx:domain(run.secrets.domain),
         mode = options.replace and "replace" or "add",
-        create = function(domain) return create(ctx, run, domain) end,
+        create = function(domain, of) return create(ctx, run, domain, of) end,
         discard = function() return ctx:remove_target() end,
         source_engine = ctx:engine(run.source.hsm), target_engine = ctx:engine(run.hsm),
         verify = options.verify, plan = options.plan,
+        report = ctx:report{ source = run.source.hsm, target = run.hsm },
         select = { label = options.match, class = options.class },
         on_mismatch = function(attempt) return ctx:another_domain(attempt) end,
         on_error = function() return ctx:setting("onerror") end,
@@ -81,7 +81,9 @@ local function backup(ctx, run)
 end
 
 local function run(ctx)
+    ctx:report() -- a file that cannot be written is known before anything is done
     local found = find(ctx.options)
+    found.goes_on = ctx:goes_on(found)
     local reason, hint = forbidden(ctx.options, found)
     if reason then
         return ctx:finish{ code = "KFR_REFUSED", reason = reason, hint = hint }
@@ -126,6 +128,7 @@ return {
         option("onerror"),
         option("plan"),
         option("engine"),
+        option("report"),
     },
     rules = rules,
     examples = {

@@ -93,7 +93,7 @@ function TestCommands.test_options_that_are_given_are_left_out()
     { "partition backup -tokenpar=x -tokenpw " })
   lu.assertEquals(lines("partition backup -tokenpa x -tokenp"),
     { "partition backup -tokenpa x -tokenpw " })
-  lu.assertEquals(lines("partition backup --rep"), { "partition backup --replace " })
+  lu.assertEquals(lines("partition backup --repl"), { "partition backup --replace " })
   lu.assertNotTableContains(offers("partition backup -add "), "-add ")
 end
 

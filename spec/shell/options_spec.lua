@@ -80,6 +80,26 @@ return {
             lu.assertEquals(options.shortcut(spec, "password"), "passw")
         end,
 
+        test_a_declared_shortcut_wins_over_longer_names_and_not_over_its_own = function()
+            local spec = { { name = "replace", kind = "flag", shortcut = "r", help = "" },
+                { name = "report", kind = "flag", help = "" } }
+            lu.assertEquals(options.parse(spec, { "-r" }).values, { replace = true })
+            lu.assertEquals(options.shortcut(spec, "replace"), "r")
+            lu.assertEquals(options.shortcut(spec, "report"), "repo")
+            refused(spec, { "-re" }, "ambiguous", "-replace", "-report")
+            table.insert(spec, { name = "r", kind = "flag", help = "" })
+            lu.assertEquals(options.parse(spec, { "-r" }).values, { r = true })
+        end,
+
+        test_options_that_exclude_each_other_are_told = function()
+            local spec = { { name = "add", kind = "flag", excludes = "replace", help = "" },
+                { name = "replace", kind = "flag", help = "" } }
+            lu.assertEquals(options.conflict(spec, { add = true, replace = true }),
+                "-add and -replace exclude each other")
+            lu.assertNil(options.conflict(spec, { replace = true }))
+            lu.assertNil(options.conflict(spec, { add = true }))
+        end,
+
         test_an_ambiguous_prefix_is_refused_with_the_candidates = function()
             refused(FREE, { "-pa", "x" }, "ambiguous", "-partition", "-password")
             refused(FREE, { "-token", "x" }, "-tokenpar", "-tokensopwd", "-tokenpw")

@@ -19,9 +19,10 @@ local function attend(ctx, wanted)
     for _, secret in ipairs(wanted) do
         ped = ped or not secret.unless and is_ped(secret.of)
     end
-    if not ped then
+    if not ped or ctx.attended then
         return
     end
+    ctx.attended = true
     for _, option in ipairs(ctx.script.options) do
         if option.kind == "secret" and ctx.options[option.name] then
             ctx:note("The HSM has a trusted path: what it takes there is ignored as text.")
@@ -71,6 +72,17 @@ function M:domain(secret)
     return secret and assert(keyferry.domain(secret))
 end
 
+--- Whether the partition has a cloning domain of its own. A refusal is raised.
+-- @tparam session session
+-- @treturn boolean
+function M.has_domain(_, session)
+    local domain <close>, err = session:find_domain()
+    if not domain and err.code ~= "KFR_NOT_FOUND" then
+        error(err, 0)
+    end
+    return domain ~= nil
+end
+
 --- For `on_mismatch`: a domain that was typed and does not match may be typed again. A refusal
 -- is raised.
 -- @tparam int attempt
@@ -86,7 +98,7 @@ end
 
 --- What an option says, else the `defaults` of the configuration. A refusal is raised.
 -- @string name "onerror"
--- @return nil: neither
+-- @treturn ?string nil: neither
 function M:setting(name)
     local value = self.options[name]
     if value == nil then

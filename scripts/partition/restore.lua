@@ -1,0 +1,120 @@
+-- SPDX-License-Identifier: MIT
+-- partition restore: clone what is in a backup partition back to a partition that is there.
+-- The way of partition backup in the other direction, with its modes and its promises.
+local keyferry = require("keyferry")
+
+local option = keyferry.option
+
+-- The backup, and the partition that it goes back to. None is ever made.
+local function find(options)
+    local hsm = assert(keyferry.backup_hsm(options.serial))
+    local source = assert(hsm:partition(options.tokenpar))
+    local target, err = keyferry.partition(options.partition, { except = hsm })
+    if not target and err.code == "KFR_NOT_FOUND" then
+        err.hint = "make it with 'keyferry partition create', then restore into it"
+    end
+    return { source = source, target = assert(target, err) }
+end
+
+-- What the two partitions and the options together forbid: nil, or what and a hint.
+local function forbidden(options, run)
+    local target = run.target
+    if run.source:is_same(target) then
+        return "source and target are the same partition",
+            "name the backup partition with -tokenpar, and where it goes with -partition"
+    elseif not options.plan and not options.add and not options.replace then
+        return ('partition "%s" on HSM "%s" is there'):format(target.label, target.hsm.name),
+            "give -add to add to it, or -replace to replace what is in it"
+    end
+end
+
+-- Logs in to both. Only a partition without a domain of its own needs one to be given.
+local function open(ctx, run)
+    local options = ctx.options
+    local secrets = assert(ctx:secrets{
+        { "password", of = run.target }, { "tokenpw", of = run.source },
+    })
+    run.to = assert(run.target:login(secrets.password, { writable = not options.plan }))
+    run.from = assert(run.source:login(secrets.tokenpw))
+    run.domain = assert(ctx:secrets{
+        { "domain", of = run.source, unless = options.defaultdomain,
+          quiet = ctx:has_domain(run.from) and ctx:has_domain(run.to) },
+    }).domain
+    if options.replace and not options.plan then
+        assert(ctx:confirm_replacing(run.to, run.target, run.source))
+    end
+end
+
+local function restore(ctx, run)
+    local options = ctx.options
+    return keyferry.backup{
+        source = run.from, target = run.to, domain = ctx:domain(run.domain),
+        mode = options.replace and "replace" or "add",
+        source_engine = ctx:engine(run.source.hsm), target_engine = ctx:engine(run.target.hsm),
+        verify = options.verify, plan = options.plan, unfinished = options.force,
+        report = ctx:report{ source = run.source.hsm, target = run.target.hsm },
+        select = { label = options.match, class = options.class },
+        on_mismatch = function(attempt) return ctx:another_domain(attempt) end,
+        on_error = function() return ctx:setting("onerror") end,
+        on_result = function(result) ctx:tell(result, run.source) end,
+        on_progress = function(done, total) ctx:progress(done, total) end,
+    }
+end
+
+local function run(ctx)
+    ctx:report() -- a file that cannot be written is known before anything is done
+    local found = find(ctx.options)
+    local reason, hint = forbidden(ctx.options, found)
+    if reason then
+        return ctx:finish{ code = "KFR_REFUSED", reason = reason, hint = hint }
+    end
+    open(ctx, found)
+    return ctx:conclude(restore(ctx, found), found.target.label)
+end
+
+local function rules(options)
+    return options.plan and options.verify
+        and "-verify has no effect with -plan: nothing is cloned" or nil
+end
+
+return {
+    name = "partition restore",
+    summary = "Clone the objects of a backup back to a partition.",
+    category = "destroys",
+    privileges = { "admin", "operator" },
+    options = {
+        option("partition", { help = "The partition that the objects go back to: its label or "
+            .. "PKCS#11 URI. It is never made." }),
+        option("tokenpar", { help = "The partition on the backup HSM that holds the backup: its "
+            .. "label or PKCS#11 URI." }),
+        option("serial"),
+        option("password"),
+        option("tokenpw"),
+        option("domain", { help = "The cloning domain, where one of the partitions has none of "
+            .. "its own; KEYFERRY_DOMAIN, or asked for, without it." }),
+        option("defaultdomain"),
+        option("add", { help = "Add to what is in the partition. What is there already is neither "
+            .. "duplicated nor overwritten." }),
+        option("replace", { help = "Replace everything in the partition. The old objects go only "
+            .. "when every new one is in and checked." }),
+        option("force", { help = "Act without asking for confirmation; restore from an unfinished "
+            .. "backup, too." }),
+        option("match"),
+        option("class"),
+        option("verify"),
+        option("onerror"),
+        option("plan"),
+        option("engine"),
+        option("report"),
+    },
+    rules = rules,
+    examples = {
+        "keyferry partition restore -partition sa78par1 -tokenpar sa78par1backup "
+            .. "-serial 496771 -add",
+        "keyferry partition restore -partition sa78par1 -tokenpar sa78par1backup "
+            .. "-serial 496771 -replace -verify",
+        "keyferry partition restore -partition sa78par1 -tokenpar sa78par1backup "
+            .. "-serial 496771 -add -match 'MT RSA*' -plan",
+    },
+    run = run,
+}
