@@ -112,6 +112,7 @@ bench: deps-test ## measure it against plain PKCS#11 programs
 	@$(MAKE) --no-print-directory all spec-tools
 	@KEYFERRY_BUILD=$(B) $(LUA) spec/bench/run.lua
 	@KEYFERRY_BUILD=$(B) $(LUA) spec/bench/shell.lua
+	@KEYFERRY_BUILD=$(B) $(LUA) spec/bench/life.lua
 
 check: ## lint, sanitize and memcheck
 	@$(MAKE) --no-print-directory lint

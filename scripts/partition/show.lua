@@ -57,6 +57,7 @@ end
 local function run(ctx)
     local partition = assert(keyferry.partition(ctx.options.partition))
     local inner, token = inside(ctx, partition), partition.token
+    local unfinished = partition:unfinished() -- what it is to be the backup of
     ctx:fields({
         { "Partition", partition.label },
         { "Serial", partition.serial },
@@ -73,6 +74,7 @@ local function run(ctx)
         { "Public space", space(token.free_public, token.total_public) },
         { "Cloning domain", domain_text(inner.domain) },
         { "Objects", inner.objects },
+        { "Unfinished", unfinished and "a backup of " .. unfinished .. " that was cut off" },
     })
     ctx:event({
         event = "partition", label = partition.label, serial = partition.serial,
@@ -83,7 +85,7 @@ local function run(ctx)
         max_pin = token.max_pin, free_private = token.free_private,
         total_private = token.total_private, free_public = token.free_public,
         total_public = token.total_public, objects = inner.objects,
-        domain = inner.domain == false and ctx.null or inner.domain,
+        unfinished = unfinished, domain = inner.domain == false and ctx.null or inner.domain,
     })
     return 0
 end

@@ -23,36 +23,16 @@ package.cpath = root .. "/" .. (os.getenv("KEYFERRY_BUILD") or "build") .. "/lua
 
 local build = require("support.build")
 local process = require("support.process")
-local shell = require("support.shell")
-local core = require("keyferry.core")
+local Stand = require("bench.stand")
 
 local ROUNDS = math.tointeger(tonumber(os.getenv("BENCH_ROUNDS") or 3))
 local PLACES = {
     { name = "disk", path = os.getenv("BENCH_DISK") or "/var/tmp" },
     { name = "tmpfs", path = os.getenv("BENCH_MEMORY") or "/dev/shm" },
 }
-local PIN, DOMAIN = "userpin1", "bench domain"
-local TIMEOUT = 1800
+local PIN, TIMEOUT = Stand.PIN, Stand.TIMEOUT
 
-local function median(values)
-    local sorted = table.move(values, 1, #values, 1, {})
-    table.sort(sorted)
-    return sorted[(#sorted + 1) // 2]
-end
-
-local function timed(run)
-    local start = core.now()
-    run()
-    return core.now() - start
-end
-
-local function derivation()
-    local times = {}
-    for i = 1, 3 do
-        times[i] = timed(function() assert(core.domain(core.secret(DOMAIN))) end)
-    end
-    return median(times)
-end
+local median, timed, derivation = Stand.median, Stand.timed, Stand.derivation
 
 local STARTS = 50
 
@@ -69,59 +49,6 @@ local function start_up()
         times[i] = many(build.keyferry) - many("/bin/true")
     end
     return median(times)
-end
-
--- A place to work in, with a home and three soft HSMs.
-local Stand = {}
-Stand.__index = Stand
-
-function Stand.new(path, n)
-    local dir = assert(shell.lines("mktemp -d -p " .. shell.quote(path))[1])
-    local self = setmetatable({ dir = dir, n = n, count = 0 }, Stand)
-    self.env = {
-        KEYFERRY_HOME = dir .. "/home", XDG_CONFIG_HOME = dir, SOFTHSM2_CONF = dir .. "/none",
-        KEYFERRY_PASSWORD = PIN, KEYFERRY_TOKENPW = PIN, KEYFERRY_TOKENSOPWD = "sopin123",
-        KEYFERRY_DOMAIN = DOMAIN,
-    }
-    self:make_hsm("source", "100001")
-    self:token("source", "bench")
-    process.must{ build.tool("fill"), self:conf("source"), n, "bench", input = PIN .. "\n",
-                  timeout = TIMEOUT }
-    return self
-end
-
-function Stand:conf(name)
-    return ("%s/home/hsms/%s/softhsm2.conf"):format(self.dir, name)
-end
-
-function Stand:tokens(name)
-    return ("%s/home/hsms/%s/tokens"):format(self.dir, name)
-end
-
-function Stand:make_hsm(name, serial)
-    process.must{ build.keyferry, "hsm", "create", "-name", name, "-serial", serial,
-                  env = self.env }
-end
-
-function Stand:token(name, label)
-    process.must{ "softhsm2-util", "--init-token", "--free", "--label", label, "--pin", PIN,
-                  "--so-pin", "sopin123", env = { SOFTHSM2_CONF = self:conf(name) } }
-end
-
--- A new, empty backup HSM each time; the one before is gone, so that nothing else is open.
-function Stand:fresh_target()
-    self.count = self.count + 1
-    process.must{ "rm", "-rf", self.dir .. "/home/hsms/target" }
-    self:make_hsm("target", tostring(200000 + self.count))
-    os.execute("sync")
-    return tostring(200000 + self.count)
-end
-
-function Stand:backup(serial, ...)
-    local command = { build.keyferry, "partition", "backup", "-partition", "bench",
-                      "-tokenpar", "copy", "-serial", serial, ... }
-    command.env, command.timeout = self.env, TIMEOUT
-    return process.must(command)
 end
 
 local function expect(out, text)
@@ -172,10 +99,6 @@ function Stand:memory()
     local out = process.must{ "lua5.4", root .. "/spec/bench/memory.lua", serial,
                               env = self.env, timeout = TIMEOUT }
     return tonumber(out:match("beyond (%-?%d+)"))
-end
-
-function Stand:remove()
-    process.must{ "rm", "-rf", self.dir, timeout = TIMEOUT }
 end
 
 -- One round of everything; figures in seconds, without the derivation.
