@@ -69,8 +69,8 @@ local function round(stand)
     end) - d
     serial = stand:fresh_target()
     local piped = timed(function() pipe(stand, serial) end) - d
-    return { backup = backup, pipe = piped, plan = plan, verify = verify, report = reported - backup,
-             checked = checked }
+    return { backup = backup, pipe = piped, plan = plan, verify = verify,
+             report = reported - backup, checked = checked }
 end
 
 -- What sending and receiving take in memory beyond the modules.
