@@ -17,7 +17,8 @@
 --
 -- There is no secret in it: no CKA_VALUE of anything, no check value of a key (three bytes of
 -- a hash that anybody can compute are enough to try passwords), and no private number. Bytes
--- that are no text, and a text that begins like that, are "hex:" and their digits.
+-- that are no text, and a text that begins like that, are "hex:" and their digits; a number of
+-- more than 53 bits is "int:" and its digits.
 -- @module keyferry.report
 
 local core = require "keyferry.core"
@@ -213,16 +214,17 @@ local function counts_of(report)
     return counts
 end
 
-function Paper:body(report, domain)
-    local members = encode_members(self.members)
+-- All that is vouched for.
+local function body_of(paper, report, domain)
+    local members = encode_members(paper.members)
     members.domain, members["end"] = domain and domain:check() or nil, now()
     local last = error_fields({
         counts = counts_of(report), status = report.status, code = report.code,
-        hint = report.hint, exit = report.exit or self.exit and self.exit(report) or nil,
+        hint = report.hint, exit = report.exit or paper.exit and paper.exit(report) or nil,
     }, report.reason)
     encode_members(last)
     return form.head() .. form.lines(MEMBERS, members) .. '"objects":[\n'
-        .. table.concat(self.lines, ",\n") .. (self.lines[1] and "\n" or "") .. "],\n"
+        .. table.concat(paper.lines, ",\n") .. (paper.lines[1] and "\n" or "") .. "],\n"
         .. form.lines(LAST, last)
 end
 
@@ -243,7 +245,7 @@ function Paper:finish(report, domain)
             .. "cannot be read again"):format(reading.LARGEST),
             hint = "back up in parts: -match, -class" }
     end
-    local bytes, err = form.seal(self:body(report, domain), domain)
+    local bytes, err = form.seal(body_of(self, report, domain), domain)
     if not bytes then
         return nil, err
     end

@@ -16,6 +16,7 @@ local sources = {
   { "lua/keyferry/option.lua", { ["M.new"] = "keyferry.option" } },
   { "lua/keyferry/backup.lua", { ["M.run"] = "keyferry.backup", ["M.check"] = false } },
   { "lua/keyferry/backup/results.lua" },
+  { "lua/keyferry/report.lua", { M = "keyferry.report.", Paper = "paper:" } },
   { "lua/keyferry/plan.lua", { ["Plan.new"] = "keyferry.plan", Plan = "plan:" } },
   { "lua/keyferry/hsm.lua", { Hsm = "hsm:" } },
   { "lua/keyferry/partition.lua", { Partition = "partition:" } },

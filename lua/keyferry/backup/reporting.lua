@@ -12,9 +12,14 @@ local function facts(session, domain)
     }
 end
 
+-- What vouches for the report: not a domain that nobody can have again.
+function M:lasting_domain()
+    return not self.is_random and self.source_domain or nil
+end
+
 -- What the report says of the source.
 function M:source_facts()
-    return facts(self.source, self.source_domain)
+    return facts(self.source, self:lasting_domain())
 end
 
 function M:begin_report()
@@ -22,7 +27,8 @@ function M:begin_report()
     if paper then
         paper:begin{
             source = self:source_facts(),
-            target = self.target and facts(self.target, self:target_domain()) or nil,
+            target = self.target and facts(self.target, not self.is_random
+                                           and self:target_domain() or nil) or nil,
         }
     end
 end
@@ -30,7 +36,7 @@ end
 -- The digest tells months later whether it is still the same key.
 function M:note_result(result)
     local digest = result.handle ~= 0 and not result.object.trouble and self.source_end
-        and self.source_end:digest(result.object) or nil
+        and self:lasting_domain() and self.source_end:digest(result.object) or nil
     self.options.report:add(result, digest)
 end
 
@@ -40,7 +46,7 @@ function M:finish_report()
     local paper = self.options.report
     if paper and not self.has_reported then
         self.has_reported = true
-        local ok, err = paper:finish(self.report, not self.is_random and self.source_domain or nil)
+        local ok, err = paper:finish(self.report, self:lasting_domain())
         self.report.unwritten = not ok and err or nil
     end
 end

@@ -44,16 +44,28 @@ local function quote(text)
     return (cjson.encode(text):gsub("\\/", "/"))
 end
 
+local keys = setmetatable({}, { -- the few hundred names that there are, with their colon
+    __index = function(self, name)
+        local key = quote(name) .. ":"
+        rawset(self, name, key)
+        return key
+    end,
+})
+
+-- Attributes are many, and need no order but that of their names: that sorts faster.
 local function encode_object(value)
-    local names, parts = {}, {}
+    local names, n, ordered = {}, 0, nil
     for name in pairs(value) do
-        names[#names + 1] = name
+        n = n + 1
+        names[n] = name
+        ordered = ordered or ORDER[name]
     end
-    table.sort(names, before)
-    for i, name in ipairs(names) do
-        parts[i] = quote(name) .. ":" .. encode(value[name])
+    table.sort(names, ordered and before or nil)
+    for i = 1, n do
+        local name = names[i]
+        names[i] = keys[name] .. encode(value[name])
     end
-    return "{" .. table.concat(parts, ",") .. "}"
+    return "{" .. table.concat(names, ",") .. "}"
 end
 
 local function encode_array(value)
