@@ -84,7 +84,7 @@ function TestPartition.test_a_good_backup_is_exercised_and_nothing_else_is_touch
   local s = scene.new("backed")
   local before = s:snapshot()
   local done = drill(s, BACKUP, { env = { KEYFERRY_TOKENPW = scene.tokenpw } })
-  ends(done, 0, "\n7 restored, 7 verified, 4 challenged\n", "The scratch HSM is removed.")
+  ends(done, 0, "7 restored, 7 verified, 4 challenged\n", "The scratch HSM is removed.")
   lu.assertEquals(s:changes(before), {})
 end
 
@@ -158,7 +158,7 @@ function TestStream.test_a_whole_one()
   local s = scene.new()
   local paper = tmp.dir() .. "/drill.json"
   ends(drill(s, { "-file", send(s), "-report", paper }), 0,
-    "\n7 restored, 7 verified, 4 challenged\n")
+    "7 restored, 7 verified, 4 challenged\n")
   local read = assert(report.read(paper, the_domain()))
   lu.assertEquals({ read.command, read.status, read.exit, read.count },
     { "partition drill", "success", 0, 7 })
