@@ -27,17 +27,17 @@ for place, name in ipairs({
 end
 
 local COUNTS = {
-    { "cloned", "cloned" }, { "sealed", "sealed" }, { "exists", "already there" },
-    { "failed", "not cloned" },
-    { "skipped", "skipped" }, { "removed", "removed" },
-    { "planned", "would be cloned" }, { "to_remove", "would be removed" },
+    { "planned", "would be cloned" }, { "cloned", "cloned" }, { "sealed", "sealed" },
+    { "exists", "already there" }, { "failed", "not cloned" }, { "skipped", "skipped" },
+    { "removed", "removed" },
+    { "to_remove", "would be removed" },
     { "same", "the same" }, { "differing", "different" }, { "missing", "missing" },
     { "extra", "without original" }, { "uncompared", "not compared" },
     { "unproved", "not proved" },
 }
 
 -- Told also when they are none.
-local ALWAYS = { cloned = true, same = true }
+local ALWAYS = { planned = true, cloned = true, sealed = true, same = true }
 
 -- Seconds: between two drawings of the progress line; before it tells a rate.
 local REDRAW = 0.1
@@ -346,7 +346,8 @@ local function counts_line(counts)
     local parts = {}
     for _, count in ipairs(COUNTS) do
         local n = counts[count[1]]
-        if n and (n > 0 or ALWAYS[count[1]]) then
+        local never = counts.planned and count[1] == "cloned" -- a plan clones nothing
+        if n and (n > 0 or ALWAYS[count[1]]) and not never then
             parts[#parts + 1] = ("%d %s"):format(n, count[2])
         end
     end
