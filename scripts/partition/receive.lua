@@ -64,7 +64,7 @@ local function create(ctx, run, domain, of)
 end
 
 local function receive(ctx, run)
-    local options, report = ctx.options, ctx.report and ctx:report() or nil
+    local options, report = ctx.options, ctx:report{ target = run.hsm }
     log_in(ctx, run)
     return keyferry.backup{
         source = run.stream, target = run.session, report = report,
@@ -82,6 +82,7 @@ local function receive(ctx, run)
 end
 
 local function run(ctx)
+    ctx:report() -- a file that cannot be written is known before anything is done
     local stream = open_stream(ctx)
     if not stream then
         return ctx:finish{ code = "KFR_REFUSED", reason = "the standard input is a terminal",

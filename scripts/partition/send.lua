@@ -21,7 +21,7 @@ local function domain_secret(ctx, session)
 end
 
 local function send(ctx, source, to)
-    local options, report = ctx.options, ctx.report and ctx:report() or nil
+    local options, report = ctx.options, ctx:report{ source = source.hsm }
     local secrets = assert(ctx:secrets{ { "password", of = source } })
     local session <close> = assert(source:login(secrets.password))
     return keyferry.send{
@@ -36,6 +36,7 @@ end
 
 local function run(ctx)
     local to = destination(ctx)
+    ctx:report() -- a file that cannot be written is known before anything is done
     if not to then
         return ctx:finish{ code = "KFR_REFUSED", reason = "the standard output is a terminal",
             hint = "name a file with -file, or write into a pipe" }

@@ -218,6 +218,71 @@ function TestReport.test_a_policy_that_fails_in_a_hook_leaves_what_it_has_done()
   lu.assertEquals(read(s, path), "read")
 end
 
+-- A signal in a hook that never ends.
+function TestReport.test_a_run_that_is_interrupted()
+  local s = scene.new("backed")
+  local done, path = run_own(s, ([[
+    local function login(name, pin, how)
+      return assert(assert(keyferry.partition(name)):login(keyferry.secret(pin), how))
+    end
+    return ctx:conclude(keyferry.backup{ source = login("payments", %q),
+      target = login("backup", %q, { writable = true }), mode = "add", report = paper,
+      on_result = function()
+        io.popen("kill -INT $PPID"):close()
+        while true do end
+      end }) ]]):format(scene.password, scene.tokenpw))
+  lu.assertEquals(done.status, 130, done.out .. done.err)
+  local report = decoded(path)
+  lu.assertEquals({ report.status, report.exit, report.code }, { "failed", 130, "KFR_INTERRUPTED" })
+  lu.assertTrue(#report.objects > 0)
+  lu.assertEquals(read(s, path), "read")
+end
+
+local TestVerify = {}
+
+-- A backup, its report, and what partition verify says of the two.
+local function verified(edit, secrets)
+  local s = scene.new("backed")
+  local path = s.home .. "/report.json"
+  lu.assertEquals(s:backup { "-add", "-report", path }.status, 0)
+  shell.write(path, (edit(shell.read(path))))
+  return s:run { "partition", "verify", "-tokenpar", "backup", "-serial", scene.serial, "-report",
+    path, env = secrets or scene.secrets { "DOMAIN" } }
+end
+
+local function as_it_is(text) return text end
+
+function TestVerify.test_by_the_report_alone()
+  local done = verified(as_it_is)
+  lu.assertEquals(done.status, 0, done.out .. done.err)
+end
+
+function TestVerify.test_an_edited_report_is_found_out()
+  for _, edit in ipairs {
+    function(text) return text:gsub('"label":"mac"', '"label":"cam"', 1) end,
+    function(text) return text:gsub('{"status"[^\n]*\n', "", 1) end,
+    function(text) return text:sub(1, -2) end,
+    function(text) return text .. "\n" end,
+  } do
+    local done = verified(edit)
+    lu.assertEquals(done.status, 7, done.out .. done.err)
+    lu.assertStrContains(done.err, "KFR_DAMAGED")
+  end
+end
+
+function TestVerify.test_the_report_of_another_domain()
+  local secrets = scene.secrets()
+  secrets.KEYFERRY_DOMAIN = "another one"
+  local done = verified(as_it_is, secrets)
+  lu.assertEquals(done.status, 4, done.out .. done.err)
+end
+
+function TestVerify.test_what_is_no_report()
+  local done = verified(function() return "{}" end)
+  lu.assertEquals(done.status, 2, done.out .. done.err)
+  lu.assertStrContains(done.err, "is no report of keyferry")
+end
+
 local TestRefused = {}
 
 -- Without secrets: what is refused first is the file.
@@ -271,6 +336,28 @@ function TestRefused.test_force_overwrites()
   lu.assertEquals(shell.lines("stat -c %a " .. shell.quote(path)), { "600" })
 end
 
+-- With -force a report would take the place of the very stream that it is of.
+function TestRefused.test_a_report_in_the_place_of_the_stream()
+  local s = scene.new("backed")
+  local stream = s.home .. "/stream"
+  for _, report in ipairs { stream, s.home .. "/./stream", s.home .. "/../"
+    .. s.home:match("[^/]+$") .. "/stream" } do
+    local done = s:run { "partition", "send", "-partition", "payments", "-file", stream, "-report",
+      report, "-force", env = scene.secrets() }
+    lu.assertEquals(done.status, 2, done.out .. done.err)
+    lu.assertStrContains(done.err, "-report and -file name the same file")
+    lu.assertFalse(shell.exists(stream))
+  end
+  local done = s:run { "partition", "send", "-partition", "payments", "-file", stream,
+    env = scene.secrets() }
+  lu.assertEquals(done.status, 0, done.out .. done.err)
+  local bytes = shell.read(stream)
+  done = s:run { "partition", "receive", "-tokenpar", "new", "-serial", scene.serial, "-file",
+    stream, "-report", stream, "-force", env = scene.secrets() }
+  lu.assertEquals(done.status, 2, done.out .. done.err)
+  lu.assertTrue(shell.read(stream) == bytes)
+end
+
 -- A folder on a disk that is full.
 local function on_full_disk(work)
   local dir = tmp.dir()
@@ -319,4 +406,4 @@ function TestRefused.test_a_disk_that_is_full_for_a_command_that_failed()
   end)
 end
 
-return { TestReport = TestReport, TestRefused = TestRefused }
+return { TestReport = TestReport, TestVerify = TestVerify, TestRefused = TestRefused }

@@ -250,6 +250,28 @@ local function asked(ctx)
     return given
 end
 
+-- Where a file is, or would be, by one name.
+local function place(path)
+    local real = core.file.realpath(path)
+    if real then
+        return real
+    end
+    local folder, name = path:match("^(.*/)([^/]*)$")
+    return (core.file.realpath(folder or ".") or folder or ".") .. "/" .. (name or path)
+end
+
+-- A report in the place of a stream would be the end of the stream.
+local function shared(ctx, path)
+    for _, option in ipairs(ctx.script.options or {}) do
+        local other = option.kind == "path" and ctx.options[option.name]
+        if other and option.name ~= "report" and place(other) == place(path) then
+            return core.error({ code = "KFR_ARGUMENT", hint = "give each its own",
+                what = ("-report and -%s name the same file"):format(option.name) })
+        end
+    end
+    return nil
+end
+
 --- The report that the option -report asks for, to be given to keyferry.backup; a command that
 -- ends without that writes it as one that failed. A file that cannot be written, or is there
 -- without -force, ends the command now: ask for it before anything else.
@@ -258,10 +280,14 @@ end
 function Context:report(hsms)
     local path = self.options.report
     if path and not self.paper then
-        local paper, err = require("keyferry.report").create(path, {
-            force = self.options.force or false, command = self.name, asked = asked(self),
-            exit = results.exit_of,
-        })
+        local paper
+        local err = shared(self, path)
+        if not err then
+            paper, err = require("keyferry.report").create(path, {
+                force = self.options.force or false, command = self.name, asked = asked(self),
+                exit = results.exit_of,
+            })
+        end
         if not paper then
             err.hint = err.code == "KFR_EXISTS" and "name another file; -force overwrites it"
                 or err.hint
