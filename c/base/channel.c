@@ -347,6 +347,10 @@ static kf_rv start_writing(struct kf_channel *channel, struct kf_error *err)
     if (isatty(channel->fd))
         return kf_fail(err, KFR_ARGUMENT, "", "name a file, or use a pipe",
                        "%.300s is a terminal", channel->name);
+    /* What was a pipe a moment ago. */
+    if (channel->ours && channel->regular && !channel->unfinished)
+        return kf_fail(err, KFR_EXISTS, "open", "name another file, or remove that one",
+                       "%.300s is there already", channel->name);
     return KFR_OK;
 }
 

@@ -47,8 +47,8 @@ kf_rv kf_stream_create(struct kf_channel *channel, struct kf_domain *domain,
                        const struct kf_stream_head *head, struct kf_stream_writer **out,
                        struct kf_error *err);
 /* `digest` (NULL: none) is kf_material_digest of what is in it. KFR_DOMAIN_MISMATCH,
- * KFR_DAMAGED: it is not put in, and the stream is as it was; after any other failure
- * it is good for nothing. */
+ * KFR_DAMAGED: it is not put in, and the stream is as it was. After a failed write
+ * every call fails the same way. */
 kf_rv kf_stream_add(struct kf_stream_writer *writer, const void *sealed, size_t len,
                     const uint8_t digest[KF_MAC_BYTES], struct kf_error *err);
 /* The end; kf_channel_finish. */

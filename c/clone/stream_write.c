@@ -11,7 +11,8 @@ struct kf_stream_writer {
     struct kf_domain *domain;
     uint8_t chain[KF_CRYPTO_HASH];
     uint64_t objects;
-    struct kf_writer frame; /* the chain so far, then the frame */
+    struct kf_writer frame;  /* the chain so far, then the frame */
+    struct kf_error failure; /* rv is not 0: a part of it may be missing */
 };
 
 void kf_stream_writer_free(struct kf_stream_writer *writer)
@@ -24,12 +25,25 @@ void kf_stream_writer_free(struct kf_stream_writer *writer)
     free(writer);
 }
 
+/* What was not written whole has no next frame and no end. */
 static kf_rv write_out(struct kf_stream_writer *writer, size_t from, struct kf_error *err)
 {
-    if (writer->frame.bad)
+    struct kf_writer *frame = &writer->frame;
+
+    if (frame->bad)
         return kf_stream_no_memory(err);
-    return kf_channel_write(writer->channel, writer->frame.data + from,
-                            writer->frame.len - from, err);
+    writer->failure.rv = kf_channel_write(writer->channel, frame->data + from,
+                                          frame->len - from, &writer->failure);
+    if (writer->failure.rv && err)
+        *err = writer->failure;
+    return writer->failure.rv;
+}
+
+static kf_rv check_whole(const struct kf_stream_writer *writer, struct kf_error *err)
+{
+    if (writer->failure.rv && err)
+        *err = writer->failure;
+    return writer->failure.rv;
 }
 
 kf_rv kf_stream_create(struct kf_channel *channel, struct kf_domain *domain,
@@ -107,8 +121,10 @@ kf_rv kf_stream_add(struct kf_stream_writer *writer, const void *sealed, size_t 
                     const uint8_t digest[KF_MAC_BYTES], struct kf_error *err)
 {
     uint8_t check[KF_CHECK_BYTES];
-    kf_rv rv = kf_sealed_peek(sealed, len, check, err);
+    kf_rv rv = check_whole(writer, err);
 
+    if (!rv)
+        rv = kf_sealed_peek(sealed, len, check, err);
     if (rv)
         return rv;
     if (memcmp(check, kf_domain_check(writer->domain), sizeof check) != 0)
@@ -129,8 +145,10 @@ kf_rv kf_stream_add(struct kf_stream_writer *writer, const void *sealed, size_t 
 kf_rv kf_stream_finish(struct kf_stream_writer *writer, uint64_t failed,
                        uint64_t skipped, struct kf_error *err)
 {
-    kf_rv rv;
+    kf_rv rv = check_whole(writer, err);
 
+    if (rv)
+        return rv;
     begin_frame(writer, KF_FRAME_END, 3 * sizeof(uint64_t));
     kf_write_u64(&writer->frame, writer->objects);
     kf_write_u64(&writer->frame, failed);
