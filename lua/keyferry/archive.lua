@@ -1,5 +1,7 @@
 -- SPDX-License-Identifier: MIT
---- archive: sealed streams that lie in files.
+--- archive: what the commands `archive list`, `contents` and `verify` work with.
+--
+-- Without its domain nothing that a stream says of itself is authenticated.
 -- @module keyferry.archive
 
 local core = require "keyferry.core"
@@ -88,7 +90,7 @@ function M.find(path)
 end
 
 --- What a stream held that was read.
--- @table contents
+-- @table archive_contents
 -- @tfield table head as reader:head() gives it
 -- @tfield int objects how many came whole
 -- @tfield bool whole whether its end was reached
@@ -101,7 +103,13 @@ end
 -- @param reader
 -- @tparam[opt] table options `domain`: everything is authenticated; `on_object`:
 --   function(object), an archived object
--- @treturn contents
+-- @usage
+-- local path = hsm.path .. "/payments.stream"
+-- keyferry.send{ source = session, to = path }
+-- local reader <close> = assert(keyferry.archive.open(path))
+-- local found = keyferry.archive.read(reader, { domain = domain })
+-- print(found.whole, found.authenticated, found.objects)  --> true	true	4
+-- @treturn archive_contents
 function M.read(reader, options)
     options = options or {}
     local contents = { head = reader:head(), objects = 0, whole = false, authenticated = false }

@@ -17,6 +17,7 @@ local sources = {
   { "lua/keyferry/backup.lua", { ["M.run"] = "keyferry.backup", ["M.check"] = false } },
   { "lua/keyferry/backup/results.lua" },
   { "lua/keyferry/report.lua", { M = "keyferry.report.", Paper = "paper:" } },
+  { "lua/keyferry/archive.lua", { M = "keyferry.archive." } },
   { "lua/keyferry/plan.lua", { ["Plan.new"] = "keyferry.plan", Plan = "plan:" } },
   { "lua/keyferry/hsm.lua", { Hsm = "hsm:" } },
   { "lua/keyferry/partition.lua", { Partition = "partition:" } },
@@ -41,7 +42,7 @@ local sources = {
 -- Functions of the core that init.lua passes on as they are.
 local function passed_on()
   local names = {}
-  for name in shell.read("lua/keyferry/init.lua"):gmatch("\n    (%l+) = core%.%1,") do
+  for name in shell.read("lua/keyferry/init.lua"):gmatch("\n    ([%l_]+) = core%.%1,") do
     names[name] = true
   end
   return names
