@@ -27,9 +27,9 @@ for place, name in ipairs({
 end
 
 local COUNTS = {
-    { "planned", "would be cloned" }, { "cloned", "cloned" }, { "sealed", "sealed" },
+    { "cloned", "cloned" }, { "sealed", "sealed" },
     { "exists", "already there" }, { "failed", "not cloned" }, { "skipped", "skipped" },
-    { "removed", "removed" },
+    { "removed", "removed" }, { "planned", "would be cloned" },
     { "to_remove", "would be removed" },
     { "same", "the same" }, { "differing", "different" }, { "missing", "missing" },
     { "extra", "without original" }, { "uncompared", "not compared" },
