@@ -55,6 +55,38 @@ function TestFile.test_what_is_there()
   refused(file.owner("/nonexistent"))
 end
 
+function TestFile.test_a_new_file_is_put_in_its_place_whole_or_not_at_all()
+  local dir = tmp.dir()
+  local path = dir .. "/new"
+  lu.assertTrue(file.can_create(path))
+  lu.assertEquals(file.list(dir), {})
+  lu.assertTrue(file.create(path, "a\0b"))
+  lu.assertEquals(file.read(path, 4), "a\0b")
+  lu.assertEquals(shell.lines("stat -c %a " .. shell.quote(path)), { "600" })
+  for _, refusal in ipairs { refused(file.create(path, "c")), refused(file.can_create(path)) } do
+    lu.assertEquals(refusal.code, "KFR_EXISTS")
+  end
+  lu.assertEquals(file.read(path, 4), "a\0b")
+  lu.assertTrue(file.can_create(path, true))
+  lu.assertTrue(file.create(path, "c", tonumber("640", 8), true))
+  lu.assertEquals(file.read(path, 4), "c")
+  lu.assertEquals(shell.lines("stat -c %a " .. shell.quote(path)), { "640" })
+  lu.assertEquals(file.list(dir), { "new" })
+end
+
+function TestFile.test_where_no_file_can_be_put()
+  local dir = tmp.dir()
+  assert(os.execute("ln -s nowhere " .. dir .. "/link"))
+  lu.assertEquals(refused(file.create(dir .. "/link", "")).code, "KFR_EXISTS")
+  lu.assertTrue(file.create(dir .. "/link", "x", 384, true))
+  lu.assertNil(file.exists(dir .. "/nowhere"))
+  lu.assertEquals(refused(file.create(dir, "", 384, true)).code, "KFR_ARGUMENT")
+  lu.assertEquals(refused(file.create("/dev/null", "", 384, true)).code, "KFR_ARGUMENT")
+  lu.assertEquals(refused(file.create(dir .. "/none/x", "")).code, "KFR_NOT_FOUND")
+  lu.assertEquals(refused(file.can_create(dir .. "/x/")).code, "KFR_ARGUMENT")
+  lu.assertEquals(refused(file.can_create(dir .. "/link/x")).sys, 20)
+end
+
 function TestFile.test_what_others_may_write_is_not_trusted()
   local path = tmp.file("return 1")
   lu.assertTrue(file.trusted(path))
