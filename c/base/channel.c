@@ -127,8 +127,8 @@ static kf_rv start_reading(struct kf_channel *channel, struct kf_error *err)
     return KFR_OK;
 }
 
-kf_rv kf_channel_source(const char *path, kf_channel_stop *stop, struct kf_channel **out,
-                        struct kf_error *err)
+kf_rv kf_channel_source(const char *path, kf_channel_stop *stop,
+                        struct kf_channel **out, struct kf_error *err)
 {
     struct kf_channel *channel = NULL;
     kf_rv rv = new_channel(path, "standard input", stop, &channel, err);

@@ -15,16 +15,17 @@
 
 struct kf_channel;
 
-/* Asked now and then while waiting: true breaks off with KFR_INTERRUPTED. May be NULL. */
+/* Asked now and then while waiting: true breaks off with KFR_INTERRUPTED. May be
+ * NULL. */
 typedef bool kf_channel_stop(void);
 
 /* From a path, or NULL: standard input. KFR_ARGUMENT: a folder, or standard input is a
  * terminal; KFR_SYSTEM with errno in err->sys. */
-kf_rv kf_channel_source(const char *path, kf_channel_stop *stop, struct kf_channel **out,
-                        struct kf_error *err);
+kf_rv kf_channel_source(const char *path, kf_channel_stop *stop,
+                        struct kf_channel **out, struct kf_error *err);
 /* To a path, or NULL: standard output. A new file (mode 0600), or the one that is there
- * when `replace`, else KFR_EXISTS; a pipe or a device is written as it is. KFR_ARGUMENT:
- * a folder, or standard output is a terminal. */
+ * when `replace`, else KFR_EXISTS; a pipe or a device is written as it is.
+ * KFR_ARGUMENT: a folder, or standard output is a terminal. */
 kf_rv kf_channel_target(const char *path, bool replace, kf_channel_stop *stop,
                         struct kf_channel **out, struct kf_error *err);
 /* A file that is not finished goes; NULL is fine. */

@@ -141,8 +141,8 @@ bool kf_stream_begins(const unsigned char opening[KF_STREAM_MAGIC])
     return memcmp(opening, magic, sizeof magic) == 0;
 }
 
-/* The check is made with the right magic: so a bit that was flipped in the magic is told
- * from what never was a stream. */
+/* The check is made with the right magic: so a bit that was flipped in the magic is
+ * told from what never was a stream. */
 kf_rv kf_stream_check_opening(const unsigned char opening[KF_STREAM_OPENING],
                               const char *name, size_t *head_len, struct kf_error *err)
 {
@@ -217,8 +217,8 @@ kf_rv kf_stream_read_head(const unsigned char *bytes, size_t len, const char *na
     if (out->version > KF_STREAM_VERSION)
         return kf_fail(err, KFR_NEWER_VERSION, "",
                        "open it with the keyferry that wrote it",
-                       "the sealed stream in %.200s is of version %u, this program knows "
-                       "%d", name, out->version, KF_STREAM_VERSION);
+                       "the sealed stream in %.200s is of version %u, this program "
+                       "knows %d", name, out->version, KF_STREAM_VERSION);
     if (out->version < KF_STREAM_VERSION)
         return kf_stream_damaged(err, name, "it is of version 0, which never was");
     if (len < VERSION_1_MIN)
@@ -241,7 +241,8 @@ kf_rv kf_stream_authenticate_head(const unsigned char *bytes, size_t len,
     if (memcmp(bytes + KF_STREAM_OPENING, kf_domain_check(domain), KF_CHECK_BYTES) != 0)
         return kf_fail(err, KFR_DOMAIN_MISMATCH, "",
                        "use the domain it was sealed under",
-                       "the sealed stream in %.200s is of another cloning domain", name);
+                       "the sealed stream in %.200s is of another cloning domain",
+                       name);
     rv = head_mac(bytes, covered, domain, mac, err);
     if (!rv && CRYPTO_memcmp(mac, bytes + covered, KF_MAC_BYTES) != 0)
         rv = kf_stream_damaged(err, name, "its head was not written under this domain");

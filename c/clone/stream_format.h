@@ -12,7 +12,7 @@
 enum {
     KF_STREAM_MAGIC = 8,
     KF_STREAM_CHECK = 16, /* the part of a digest that vouches for a length */
-    KF_STREAM_CHECKED = KF_STREAM_MAGIC + 2 + 4, /* magic, version, length of the head */
+    KF_STREAM_CHECKED = KF_STREAM_MAGIC + 2 + 4, /* magic, version, length */
     KF_STREAM_OPENING = KF_STREAM_CHECKED + KF_STREAM_CHECK,
     KF_STREAM_HEAD_MAX = 4096,
 

@@ -33,12 +33,13 @@ void kf_stream_reader_free(struct kf_stream_reader *reader)
 
 static kf_rv truncated(const struct kf_stream_reader *reader, struct kf_error *err)
 {
-    static const char hint[] = "have it sent again: only its end tells that it is whole";
+    static const char hint[] =
+        "have it sent again: only its end tells that it is whole";
 
     if (reader->head.version == 0)
         return kf_fail(err, KFR_TRUNCATED, "", hint,
-                       "the sealed stream in %.200s ends in its head, before any object",
-                       reader->name);
+                       "the sealed stream in %.200s ends in its head, before any "
+                       "object", reader->name);
     return kf_fail(err, KFR_TRUNCATED, "", hint,
                    "the sealed stream in %.200s ends too early, after %" PRIu64
                    " object%s", reader->name, reader->objects,
@@ -65,8 +66,8 @@ static kf_rv read_opening(struct kf_stream_reader *reader, struct kf_error *err)
     if (rv)
         return rv;
     if (got == 0)
-        return kf_fail(err, KFR_ARGUMENT, "", "", "%.200s is no sealed stream: it is empty",
-                       reader->name);
+        return kf_fail(err, KFR_ARGUMENT, "", "", "%.200s is no sealed stream: it is "
+                       "empty", reader->name);
     if (got < KF_STREAM_OPENING &&
         (got < KF_STREAM_MAGIC || !kf_stream_begins(reader->head_bytes)))
         return kf_fail(err, KFR_ARGUMENT, "", "", "%.200s is no sealed stream",
@@ -194,7 +195,8 @@ static kf_rv take_rest(struct kf_stream_reader *reader, size_t len,
     if (domain) {
         rv = kf_frame_mac(domain, digest, mac, err);
         if (!rv && CRYPTO_memcmp(mac, closing, sizeof mac) != 0)
-            rv = damaged(reader, err, "what comes next was not written under this domain");
+            rv = damaged(reader, err,
+                         "what comes next was not written under this domain");
     }
     memcpy(reader->chain, chain, sizeof chain);
     return rv;
@@ -332,7 +334,8 @@ kf_rv kf_stream_rewind(struct kf_stream_reader *reader, struct kf_error *err)
     reader->ended = false;
     reader->failure = (struct kf_error){ 0 };
     rv = read_head(reader, err);
-    if (!rv && (reader->head_len != len || memcmp(before, reader->head_bytes, len) != 0))
+    if (!rv &&
+        (reader->head_len != len || memcmp(before, reader->head_bytes, len) != 0))
         rv = kf_stream_damaged(err, reader->name, "it is another than before");
     if (rv) {
         if (err)

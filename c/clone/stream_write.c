@@ -26,7 +26,8 @@ void kf_stream_writer_free(struct kf_stream_writer *writer)
 }
 
 /* What was not written whole has no next frame and no end. */
-static kf_rv write_out(struct kf_stream_writer *writer, size_t from, struct kf_error *err)
+static kf_rv write_out(struct kf_stream_writer *writer, size_t from,
+                       struct kf_error *err)
 {
     struct kf_writer *frame = &writer->frame;
 
@@ -65,7 +66,8 @@ kf_rv kf_stream_create(struct kf_channel *channel, struct kf_domain *domain,
     if (kf_crypto_random(full.id, sizeof full.id))
         rv = kf_stream_write_head(&full, domain, &writer->frame, writer->chain, err);
     else
-        rv = kf_fail(err, KFR_CRYPTO, "RAND_bytes", "", "OpenSSL gives no random bytes");
+        rv = kf_fail(err, KFR_CRYPTO, "RAND_bytes", "",
+                     "OpenSSL gives no random bytes");
     if (!rv)
         rv = write_out(writer, 0, err);
     if (!rv)

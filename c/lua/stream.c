@@ -135,8 +135,8 @@ only, and gets there whole with writer:finish; what is there already is refused,
 @param where a path, or 1: standard output
 @tparam domain domain that its objects are sealed under
 @tparam[opt] table head what is said of the source's token: `label`, `serial`, `model`,
-  `manufacturer`; `keyferry` (the version; by itself), `created` (seconds since 1970; now),
-  `expected` (how many objects the source has), and `force`. Another name raises.
+  `manufacturer`; `keyferry` (the version; by itself), `created` (seconds since 1970;
+  now), `expected` (how many objects the source has), and `force`. Another name raises.
 @treturn[1] writer
 @treturn[2] nil
 @treturn[2] err KFR_EXISTS, KFR_ARGUMENT (a directory, a terminal), KFR_SYSTEM
@@ -216,7 +216,7 @@ static int writer_close(lua_State *L)
 The end of the stream: without it a reader says that the stream was cut. A file is durable and
 in its place after it. The writer is closed then, also after a failure.
 @function writer:finish
-@tparam[opt] table counts of the source's objects, how many `failed` and how many were `skipped`
+@tparam[opt] table counts of the source's objects, how many `failed` and were `skipped`
 @treturn[1] true
 @treturn[2] nil
 @treturn[2] err KFR_EXISTS (something came there meanwhile), KFR_SYSTEM
@@ -316,7 +316,7 @@ stream is whole; after a failure every call fails the same way.
 @treturn[1] ?string the digest that the sender gave, 32 bytes
 @treturn[2] nil at the end
 @treturn[3] nil
-@treturn[3] err KFR_TRUNCATED, KFR_DAMAGED, KFR_DOMAIN_MISMATCH, KFR_SYSTEM, KFR_INTERRUPTED
+@treturn[3] err KFR_TRUNCATED, KFR_DAMAGED, KFR_DOMAIN_MISMATCH, KFR_SYSTEM, ...
 */
 static int reader_next(lua_State *L)
 {
