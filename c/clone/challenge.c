@@ -253,8 +253,8 @@ static kf_rv by_wrapping(struct pair *pair, CK_MECHANISM_TYPE type,
 
 /* ---- RSA: to the public half and back ---- */
 
-/* a's public half as a session object of a's session. */
-static kf_rv rsa_public(const struct side *side, CK_OBJECT_HANDLE *out,
+/* a's public half as a session object of a's session, for what the flag says. */
+static kf_rv rsa_public(const struct side *side, uint64_t flag, CK_OBJECT_HANDLE *out,
                         struct kf_error *err)
 {
     const struct kf_attribute *n = kf_attributes_get(side->known, CKA_MODULUS);
@@ -265,7 +265,7 @@ static kf_rv rsa_public(const struct side *side, CK_OBJECT_HANDLE *out,
     if (!n || !e || !n->len || !e->len)
         return KFR_NOT_FOUND;
     set = session_set(CKO_PUBLIC_KEY, CKK_RSA, false);
-    if (set && kf_attributes_set_bool(set, CKA_ENCRYPT, true) &&
+    if (set && kf_attributes_set_bool(set, flag, true) &&
         kf_attributes_set(set, CKA_MODULUS, KF_BYTES, n->value, n->len) &&
         kf_attributes_set(set, CKA_PUBLIC_EXPONENT, KF_BYTES, e->value, e->len))
         rv = kf_object_create(side->session, set, out, err);
@@ -277,12 +277,46 @@ static kf_rv rsa_cipher(struct pair *pair, CK_MECHANISM *mechanism,
                         struct kf_secret **out, struct kf_error *err)
 {
     CK_OBJECT_HANDLE half = CK_INVALID_HANDLE;
-    kf_rv rv = rsa_public(&pair->a, &half, err);
+    kf_rv rv = rsa_public(&pair->a, CKA_ENCRYPT, &half, err);
 
     if (!rv)
         rv = passed_over(kf_object_encrypt(pair->a.session, half, mechanism,
                                            pair->nonce, 16, out, err));
     destroy(&pair->a, half);
+    return rv;
+}
+
+static bool is_one(const struct pair *pair)
+{
+    return pair->a.session == pair->b.session && pair->a.key == pair->b.key;
+}
+
+/* A key that is compared with itself gives one result twice, wrong as it may be: its
+ * public half judges. */
+static kf_rv by_rsa_signing(struct pair *pair, CK_MECHANISM_TYPE type,
+                            struct kf_error *err)
+{
+    CK_MECHANISM mechanism = {type, NULL, 0};
+    CK_OBJECT_HANDLE half = CK_INVALID_HANDLE;
+    struct kf_secret *signature = NULL;
+    kf_rv rv;
+
+    if (!is_one(pair))
+        return by_signing(pair, type, err);
+    if (!both_allow(pair, CKA_SIGN, type))
+        return KFR_NOT_FOUND;
+    rv = rsa_public(&pair->a, CKA_VERIFY, &half, err);
+    if (!rv)
+        rv = passed_over(kf_object_sign(pair->a.session, pair->a.key, &mechanism,
+                                        pair->nonce, NONCE, &signature, err));
+    if (!rv)
+        rv = passed_over(kf_object_verify(pair->a.session, half, &mechanism,
+                                          pair->nonce, NONCE, signature->data,
+                                          signature->len, err));
+    if (rv == CKR_SIGNATURE_INVALID || rv == CKR_SIGNATURE_LEN_RANGE)
+        rv = another_key(err, "its public half takes no signature of it");
+    destroy(&pair->a, half);
+    kf_secret_free(signature);
     return rv;
 }
 
@@ -637,14 +671,14 @@ static const struct line {
     way way;
     CK_MECHANISM_TYPE mechanism;
 } lines[] = {
-    {CKK_RSA, by_signing, CKM_SHA256_RSA_PKCS},
-    {CKK_RSA, by_signing, CKM_RSA_PKCS},
-    {CKK_RSA, by_signing, CKM_SHA1_RSA_PKCS},
-    {CKK_RSA, by_signing, CKM_SHA384_RSA_PKCS},
-    {CKK_RSA, by_signing, CKM_SHA512_RSA_PKCS},
+    {CKK_RSA, by_rsa_signing, CKM_SHA256_RSA_PKCS},
+    {CKK_RSA, by_rsa_signing, CKM_RSA_PKCS},
+    {CKK_RSA, by_rsa_signing, CKM_SHA1_RSA_PKCS},
+    {CKK_RSA, by_rsa_signing, CKM_SHA384_RSA_PKCS},
+    {CKK_RSA, by_rsa_signing, CKM_SHA512_RSA_PKCS},
     {CKK_RSA, by_rsa_decrypting, CKM_RSA_PKCS},
     {CKK_RSA, by_rsa_unwrapping, CKM_RSA_PKCS},
-    {CKK_RSA, by_signing, CKM_RSA_X_509},
+    {CKK_RSA, by_rsa_signing, CKM_RSA_X_509},
     {CKK_EC, by_verifying, CKM_ECDSA},
     {CKK_EC, by_verifying, CKM_ECDSA_SHA256},
     {CKK_EC, by_deriving, CKM_ECDH1_DERIVE},

@@ -376,6 +376,17 @@ static struct kf_attributes *known_of(const struct kf_attributes *object,
     return good ? known : NULL;
 }
 
+/* One that is not whole has no more attributes than its file: at the first look through
+ * PKCS#11 SoftHSM would make up the others, and write them. */
+static kf_rv read_unfinished(const struct kf_attributes *object, const char *why,
+                             struct kf_attributes **out, uint64_t *unread,
+                             size_t *unread_count, struct kf_error *err)
+{
+    *out = known_of(object, unread, unread_count);
+    return *out ? KFR_OK
+                : kf_fail(err, KFR_DAMAGED, "", "", "the object is not whole: %s", why);
+}
+
 /* The attributes of an object from its file, where one of the same kind has shown that
  * they are what PKCS#11 gives. SoftHSM only says which file it is: asking it for all of
  * them takes three times as long. */
@@ -387,10 +398,17 @@ static kf_rv end_read(void *state, CK_OBJECT_HANDLE handle, struct kf_attributes
     struct kf_softhsm_kind kind = { 0 };
     struct kf_attributes *ours = NULL;
     const bool *proof = NULL;
+    const char *why;
     kf_rv rv = kf_index_read(end->index, handle, &object, NULL);
 
     *unread_count = 0;
-    if (!rv && !kf_softhsm_unfinished(&object.set)) {
+    why = rv ? NULL : kf_softhsm_unfinished(&object.set);
+    if (why) {
+        rv = read_unfinished(&object.set, why, out, unread, unread_count, err);
+        kf_vault_forget(end->vault);
+        return rv;
+    }
+    if (!rv) {
         kind = kf_softhsm_kind_of(&object.set);
         proof = agreed(&end->read, kind);
         ours = proof && !*proof ? NULL : known_of(&object.set, unread, unread_count);
