@@ -8,8 +8,10 @@
 --   s:source():user_contents()            -- what a token holds, our domain keys left out
 --
 --   local s = scene.new("open")           -- ... and four keys that C_WrapKey takes, not in it
+--   local s = scene.new("awkward")        -- as new, with all that is hard to clone in "payments"
 --
 -- A scene is a copy of one made before: partitions cost a scrypt each.
+local awkward = require("support.awkward")
 local build = require("support.build")
 local liar = require("support.liar")
 local process = require("support.process")
@@ -17,6 +19,7 @@ local shell = require("support.shell")
 local softhsm = require("support.softhsm")
 local store = require("support.store")
 local tmp = require("support.tmp")
+local zoo = require("support.zoo")
 
 local M = {
   password = "user pin 7", tokenpw = "token pin 8", sopw = "token so 9",
@@ -117,12 +120,26 @@ local builders = {
       end]])
     return self.home
   end,
+  awkward = function()
+    local self = M.new()
+    local token = self:source()
+    awkward.stock(zoo.session(token))
+    zoo.close(token)
+    awkward.bend(token)
+    awkward.damage(token)
+    return self.home
+  end,
 }
 
 function M.new(kind)
   kind = kind or "fresh"
   templates[kind] = templates[kind] or builders[kind]()
   return setmetatable({ home = copy(templates[kind]) }, Scene)
+end
+
+-- Another one of the same, as it is now.
+function Scene:copy()
+  return setmetatable({ home = copy(self.home) }, Scene)
 end
 
 function Scene:hsm(name)
@@ -152,13 +169,13 @@ function M.secrets(without)
   return env
 end
 
--- The words of a backup: options of the command in the list part; partition, tokenpar,
--- serial (false: left out), secrets, env, globals (options before the noun).
+-- The words of a backup (or another `verb`): options of the command in the list part; partition,
+-- tokenpar, serial (false: left out), secrets, env, globals (options before the noun).
 local function backup_command(self, how)
   local words = {}
   for _, word in ipairs(how.globals or {}) do table.insert(words, word) end
   table.insert(words, "partition")
-  table.insert(words, "backup")
+  table.insert(words, how.verb or "backup")
   for _, pair in ipairs { { "partition", "payments" }, { "tokenpar", "backup" },
     { "serial", M.serial } } do
     local value = how[pair[1]]
@@ -179,6 +196,12 @@ Scene.command = backup_command
 
 function Scene:backup(how)
   return process.run(backup_command(self, how))
+end
+
+-- "backup" back into "payments": both have the domain.
+function Scene:restore(how)
+  how.verb, how.secrets = "restore", how.secrets or M.secrets { "DOMAIN", "TOKENSOPWD" }
+  return self:backup(how)
 end
 
 function Scene:run(command)

@@ -152,7 +152,8 @@ function M.conclude(ctx, report, target)
     foreseen.tell(ctx, report)
     warn(ctx, report, target)
     local code, reason = status_of(report)
-    return ctx:finish({ status = code, reason = reason, counts = counts_of(report) })
+    return ctx:finish({ status = code, reason = reason, counts = counts_of(report),
+        hint = report.partial and statuses.field(report.reason, "hint") or nil })
 end
 
 return M
