@@ -66,6 +66,7 @@ local function create(run, domain, of)
     if not partition then
         return nil, err
     end
+    run.restored = partition
     run.session, err = partition:login(password, { writable = true })
     return run.session, err
 end
@@ -119,33 +120,11 @@ end
 
 -- Comparing ---------------------------------------------------------------------------
 
-local function fault_of(found)
-    if found.status == "differs" then
-        local names = {}
-        for i, difference in ipairs(found.differences) do
-            names[i] = difference.name
-        end
-        return "differs in " .. table.concat(names, ", ")
-    elseif found.status == "missing" then
-        return "is missing"
-    elseif found.status == "extra" then
-        return "is not of the backup"
-    end
-    return tostring(found.err)
-end
-
 local function tell_compared(ctx, run, found)
-    local object = found.object or found.copy or {}
     run.challenged = run.challenged + (found.verified and 1 or 0)
-    if found.status == "same" then
-        return
+    if found.status ~= "same" then
+        ctx:compare(found, { source = run.partition, target = run.restored })
     end
-    ctx:result('Restored object "%s": %s', object.label or "", fault_of(found))
-    ctx:event{
-        event = "comparison", status = found.status, label = object.label, class = object.class,
-        id = object.id and ctx:hex(object.id), reason = fault_of(found),
-        code = found.err and found.err.code,
-    }
 end
 
 local function compare(ctx, run)
@@ -248,6 +227,7 @@ local function run(ctx)
     local source <close> = drill.source -- luacheck: ignore source
     local scratch <close> = assert(keyferry.scratch_hsm())
     drill.scratch, drill.challenged = scratch, 0
+    ctx:report{ source = not ctx.options.file and drill.partition.hsm or nil, target = scratch }
     ctx:note("Restoring %s (serial %s) into a scratch HSM.", drill.name,
              drill.partition.serial)
     return exercise(ctx, drill, paper)

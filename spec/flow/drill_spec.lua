@@ -183,18 +183,37 @@ function TestStream.test_one_that_is_cut_or_damaged_restores_nothing()
   ends(drill(s, { "-file", tmp.file(bytes) }), 7, "0 restored", "KFR_DAMAGED")
 end
 
-function TestStream.test_one_that_holds_less_than_its_source()
-  local s = scene.new()
-  local path, less = send(s), tmp.dir() .. "/less.stream"
+-- The stream written anew: `change` gives the digest of each object, `last` is its end.
+local function rewritten(path, change, last)
+  local new = tmp.dir() .. "/payments.stream"
   local reader <close> = assert(core.stream.open(path))
   local head = reader:head()
   head.version, head.check = nil, nil
-  local writer <close> = assert(core.stream.create(less, the_domain(), head))
+  local writer <close> = assert(core.stream.create(new, the_domain(), head))
   for sealed, digest in function() return reader:next(the_domain()) end do
-    assert(writer:add(sealed, digest))
+    assert(writer:add(sealed, change(sealed:head().attributes, digest)))
   end
-  assert(writer:finish { failed = 2 })
+  assert(writer:finish(last))
+  return new
+end
+
+function TestStream.test_one_that_holds_less_than_its_source()
+  local s = scene.new()
+  local less = rewritten(send(s), function(_, digest) return digest end, { failed = 2 })
   ends(drill(s, { "-file", less }), 1, "7 restored, 7 verified", "2 objects of the partition")
+end
+
+-- Its sender saw another key than the one that comes out.
+function TestStream.test_what_comes_back_otherwise_is_told()
+  local s = scene.new()
+  local paper = tmp.dir() .. "/drill.json"
+  local other = rewritten(send(s), function(attributes, digest)
+    return attributes.label == "kek" and ("x"):rep(32) or digest
+  end, {})
+  local done = drill(s, { "-file", other, "-report", paper })
+  ends(done, 1, 'Object "kek"', "7 restored, 6 verified", "not as in the backup")
+  local read = assert(report.read(paper, the_domain()))
+  lu.assertEquals({ read.status, read.exit }, { "partial", 1 })
 end
 
 function TestStream.test_what_can_be_read_once_only()
