@@ -295,11 +295,12 @@ end
 
 function Run:conclude()
     local report = self.report
-    if report.failed == 0 and not self.stopped and not self.incomplete then
+    local lacking = self.incomplete or self.cut_off
+    if report.failed == 0 and not self.stopped and not lacking then
         report.status = "success"
         return
     end
-    report.reason = self.last_error or self.incomplete
+    report.reason = self.last_error or lacking
     local there = report.cloned + report.exists + (report.planned or report.sealed or 0)
     report.status = there > 0 and "partial" or "failed"
     report.partial = true -- object by object, whatever the count

@@ -22,15 +22,19 @@ local function check_unfinished(target)
     return of
 end
 
--- The backup of an unfinished backup would be called good.
+-- The backup of an unfinished backup would be called good. With `unfinished` it is made, and
+-- called partial.
 function M:refuse_unfinished_source()
     local of, err = self.source:unfinished()
     if err then
         stop(err)
-    elseif of and not self.options.unfinished then
-        stop(failure("KFR_REFUSED", "the source is an unfinished backup: the run that made it was "
-                     .. "cut off", "finish it with the same command that began it; -force takes "
-                     .. "what there is"))
+    elseif of then
+        self.cut_off = failure("KFR_REFUSED", "the source is an unfinished backup: the run that "
+                               .. "made it was cut off", "finish it with the same command that "
+                               .. "began it; -force takes what there is")
+    end
+    if of and not self.options.unfinished then
+        stop(self.cut_off)
     end
 end
 
