@@ -192,6 +192,7 @@ function TestReference.test_options_are_those_that_are_taken()
   local session_methods = methods_of("session")
   for _, case in ipairs {
     { "keyferry.backup", 1, set_of(require("keyferry.backup").OPTIONS) },
+    { "keyferry.verify", 1, set_of(require("keyferry.verify").OPTIONS) },
     { "session:open", 2, upvalue(session_methods.seal, "fields", 2) },
     { "plan:run", 1, upvalue(require("keyferry.plan").run, "run_hooks", 2) },
   } do

@@ -250,13 +250,15 @@ end)
 --   * `on_progress`: function(done, total)
 -- @treturn outcome
 -- @usage
--- local outcome = keyferry.verify{ source = session, target = target, challenge = true,
+-- local outcome = keyferry.verify{
+--     source = session, target = target, select = { class = "secret_key" },
 --     on_result = function(found)
---         for _, one in ipairs(found.differences or {}) do
---             print(found.object.label, one.name, one.original, one.copy)
+--         if found.object.label == "kek" then
+--             print(found.status)  --> missing
 --         end
---     end }
--- print(outcome.status)
+--     end,
+-- }
+-- print(outcome.status, outcome.same, outcome.missing)  --> partial	0	2
 function M.run(options)
     check_options(options)
     local copy = {}

@@ -18,6 +18,7 @@ local sources = {
   { "lua/keyferry/backup/results.lua" },
   { "lua/keyferry/report.lua", { M = "keyferry.report.", Paper = "paper:" } },
   { "lua/keyferry/archive.lua", { M = "keyferry.archive." } },
+  { "lua/keyferry/verify.lua", { ["M.run"] = "keyferry.verify" } },
   { "lua/keyferry/plan.lua", { ["Plan.new"] = "keyferry.plan", Plan = "plan:" } },
   { "lua/keyferry/hsm.lua", { Hsm = "hsm:" } },
   { "lua/keyferry/partition.lua", { Partition = "partition:" } },
