@@ -287,7 +287,7 @@ function M.counts(out)
       counts.cloned = counts.cloned + 1
     elseif line:find("^Object .* already exists on target %(handle %d+%)$") then
       counts.exists = counts.exists + 1
-    elseif line:find("^Object .* not cloned: .") then
+    elseif line:find("^Object .* not cloned: .") or line:find("^Object .* cannot be cloned: .") then
       counts.failed = counts.failed + 1
     end
   end

@@ -3,13 +3,14 @@
 --
 --   awkward.stock(zoo.session(token))     what PKCS#11 makes
 --   zoo.close(token) awkward.bend(token)  what only a store can be brought to hold
+--   awkward.damage(token)                 what no program can read
 local object_file = require("support.object_file")
 local shell = require("support.shell")
 local zoo = require("support.zoo")
 
 local M = {}
 
-local CLASS, LABEL, ID = 0x0, 0x3, 0x102
+local CLASS, LABEL = 0x0, 0x3
 
 -- Besides the zoo: what may not be changed, copied or removed, and what no wrapping takes.
 function M.stock(session)
@@ -42,9 +43,9 @@ local function another(token, label, new_label, change)
   for _, name in ipairs(token:files()) do
     local object = assert(object_file.parse(shell.read(token.dir .. "/" .. name)))
     if object_file.get(object, LABEL) == label then
+      change(object.records)
       for _, record in ipairs(object.records) do
         if record.type == LABEL then record.value = new_label end
-        change(record)
       end
       return write(token, object)
     end
@@ -55,14 +56,23 @@ end
 -- Nobody may have the token open. An object of a vendor's class, and a public key with a
 -- vendor's attribute.
 function M.bend(token)
-  another(token, "data public", "of a vendor", function(record)
-    if record.type == CLASS then record.value = string.pack(">I8", 0x80000001) end
-  end)
-  another(token, "secp256k1", "with a vendor's attribute", function(record)
-    if record.type == ID then
-      record.type, record.value = 0x80001234, "theirs"
+  another(token, "data public", "of a vendor", function(records)
+    for _, record in ipairs(records) do
+      if record.type == CLASS then record.value = string.pack(">I8", 0x80000001) end
     end
   end)
+  another(token, "secp256k1", "with a vendor's attribute", function(records)
+    table.insert(records, { type = 0x80001234, kind = 3, value = "theirs" })
+  end)
+end
+
+-- Two files of which nobody can make an object: one parses as no record, one ends after some.
+function M.damage(token)
+  local cuts = {}
+  for label, cut in pairs { ["sha256 hmac"] = 200, ["sha384 hmac"] = 401 } do
+    cuts[token.dir .. "/" .. token:labelled(label)[1].file] = cut
+  end
+  for path, cut in pairs(cuts) do shell.write(path, shell.read(path):sub(1, cut)) end
 end
 
 return M
