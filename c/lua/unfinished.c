@@ -25,11 +25,12 @@ int kf_lua_unfinished(lua_State *L)
     struct kf_error err = { 0 };
     kf_rv rv = kf_unfinished_find(session, of, &len, &err);
 
-    if (rv == KFR_NOT_FOUND)
-        return 0;
-    if (rv)
+    if (rv && rv != KFR_NOT_FOUND)
         return kf_lua_refuse(L, &err);
-    lua_pushlstring(L, of, len);
+    if (rv)
+        lua_pushnil(L);
+    else
+        lua_pushlstring(L, of, len);
     return 1;
 }
 

@@ -55,7 +55,7 @@ end
 
 --- What a stream is of: its source as a partition, for its label, its serial number and the URIs
 -- of its objects. No token is behind it.
--- @param reader as keyferry.open_stream gives it
+-- @param reader as keyferry.archive.open gives it
 -- @treturn partition
 function M.source(reader)
     local head = reader:head()

@@ -40,9 +40,7 @@ local M = {
     send = send.run,
     verify = verify.run,
     archive = archive,
-    open_stream = core.stream and core.stream.open,
     stream_source = archived.source,
-    can_create = core.file.can_create,
 }
 
 local DEFAULT_DOMAIN = "keyferry default domain"
@@ -424,6 +422,21 @@ function M.scratch_hsm()
     return scratch.make(softhsm_library(read))
 end
 M.scratch_hsm = guard.whole(M.scratch_hsm)
+
+--- Whether a new file can be put somewhere: for a script that is going to write one, before it
+-- asks for anything.
+-- @string path
+-- @bool[opt] replace a file that is there is no reason against it
+-- @treturn[1] true
+-- @treturn[2] nil
+-- @treturn[2] err KFR_EXISTS, KFR_ARGUMENT (a folder), KFR_NOT_FOUND (no folder to put it in),
+--   KFR_SYSTEM
+-- @usage
+-- print(keyferry.can_create("/"))  --> nil	/ is a folder
+function M.can_create(path, replace)
+    guard.text(path)
+    return core.file.can_create(path, replace)
+end
 
 --- The default domain, for those who have used it before. Deprecated: it is no secret.
 -- @treturn[1] domain

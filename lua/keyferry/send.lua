@@ -148,7 +148,7 @@ end
 
 --- Writes the objects of a partition as one sealed stream (its bytes are specified in
 -- c/README.md). It holds nothing that could be read without the domain but labels, ids and the
--- like, and is read by keyferry.backup{ source = keyferry.open_stream(file), ... }.
+-- like, and is read by keyferry.backup{ source = keyferry.archive.open(file), ... }.
 -- @tparam table options
 --
 --   * `source`: a session logged in as the Crypto Officer; read-only is enough
@@ -161,8 +161,8 @@ end
 --   * `on_result`: function(result), when an object is in the stream (status "sealed") or is not
 -- @treturn report as of keyferry.backup, with `sealed` for `cloned`
 -- @usage
--- local done = keyferry.send{ source = session, to = folder .. "/payments.stream" }
--- print(done.status, done.sealed)  --> success	3
+-- local done = keyferry.send{ source = session, to = "/dev/null" }
+-- print(done.status, done.sealed)  --> success	4
 function M.run(options)
     check_options(options)
     local copy = {}

@@ -239,7 +239,7 @@ end)
 -- @tparam table options
 --
 --   * `source`: a session logged in as the Crypto Officer; or a sealed stream
---     (keyferry.open_stream), or what keyferry.report.read gave
+--     (keyferry.archive.open), or what keyferry.report.read gave
 --   * `target`: a session logged in as the Crypto Officer
 --   * `domain`: of a stream or a report, for a target that has none of its own
 --   * `engine`, `source_engine`, `target_engine`: instead of the one that fits best

@@ -9,9 +9,9 @@ local option = keyferry.option
 local function open_stream(ctx)
     local file = ctx.options.file
     if file and file ~= "-" then
-        return assert(keyferry.open_stream(file))
+        return assert(keyferry.archive.open(file))
     end
-    return not ctx:is_terminal("input") and assert(keyferry.open_stream(0)) or nil
+    return not ctx:is_terminal("input") and assert(keyferry.archive.open("-")) or nil
 end
 
 -- The target when it is there, and whether it is what a run of the same stream has begun.

@@ -11,7 +11,7 @@ local function find(options)
     if options.partition then
         run.source = assert(keyferry.partition(options.partition, { except = run.hsm }))
     elseif options.file then
-        run.stream = assert(keyferry.open_stream(options.file == "-" and 0 or options.file))
+        run.stream = assert(keyferry.archive.open(options.file))
         run.source = keyferry.stream_source(run.stream)
     else
         assert(keyferry.report.head(options.report))

@@ -59,7 +59,7 @@ end
 function steps.receive(domain)
     local hsm = assert(keyferry.hsm(serial))
     return keyferry.backup{
-        source = assert(keyferry.open_stream(FILE)), domain = domain,
+        source = assert(keyferry.archive.open(FILE)), domain = domain,
         create = function(fitting) return create(hsm, fitting) end,
         discard = function() end,
     }

@@ -50,12 +50,12 @@ local sent = {
 
 -- The file as it is, or through a pipe that somebody else fills.
 local function open(stream, through)
-  if through == "file" then return assert(keyferry.open_stream(stream.file)) end
+  if through == "file" then return assert(keyferry.archive.open(stream.file)) end
   local fifo = tmp.dir("pipe") .. "/fifo"
   assert(os.execute(("mkfifo %s && cat %s >%s &"):format(shell.quote(fifo),
     shell.quote(stream.file), shell.quote(fifo))))
   assert(shell.await(10, function() return shell.exists(fifo) end))
-  return assert(keyferry.open_stream(fifo))
+  return assert(keyferry.archive.open(fifo))
 end
 
 local function join(a, b)
@@ -95,7 +95,7 @@ end
 function TestSend.test_what_cannot_be_sealed_is_said_and_the_stream_says_so_too()
   local report = sent.wrap().report
   lu.assertEquals({ report.status, report.failed }, { "partial", 11 })
-  local reader <close> = assert(keyferry.open_stream(sent.wrap().file))
+  local reader <close> = assert(keyferry.archive.open(sent.wrap().file))
   while assert(reader:next(domain()) or reader:finished()) ~= nil do
     if reader:finished() then break end
   end

@@ -25,7 +25,7 @@ M.FIELDS = {
     configure = { "home", "config", "ask", "traceback" },
     create_hsm = { "name", "serial", "path" },
     error = { "code", "what", "hint", "call", "sys" },
-    create_partition = { "label", "password", "so_password", "domain" },
+    create_partition = { "label", "password", "so_password", "domain", "unfinished" },
 }
 
 -- Looking ------------------------------------------------------------------------------
