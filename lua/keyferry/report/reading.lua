@@ -110,7 +110,15 @@ end
 
 -- The parts of what may be a report; nil, err when it is none that this version knows.
 local function parts_of(path)
-    local bytes, err = core.file.read(path, M.LARGEST)
+    local kind, err = core.file.exists(path)
+    local bytes
+    if not kind and not err then
+        return nil, core.error{
+            code = "KFR_NOT_FOUND", what = ("there is no report %s"):format(path), sys = 2,
+            hint = "name the file that -report has written",
+        }
+    end
+    bytes, err = core.file.read(path, M.LARGEST)
     if not bytes then
         return nil, err
     elseif bytes == "" then
