@@ -45,7 +45,8 @@ local options = {
         help = "Only objects whose label matches, e.g. 'tls-*'." },
     class = { value = "class,...", kind = "list", choices = CLASSES,
         help = "Only objects of these classes." },
-    verify = { kind = "flag",
+    verify = { kind = "flag", excludes = "plan",
+        because = "-verify has no effect with -plan: nothing is cloned",
         help = "Challenge every clone, and what was there already, with a real operation, "
             .. "checked at the source." },
     challenge = { kind = "flag",

@@ -96,11 +96,6 @@ local function run(ctx)
     return ctx:conclude(backup(ctx, found), ctx.options.tokenpar)
 end
 
-local function rules(options)
-    return options.plan and options.verify
-        and "-verify has no effect with -plan: nothing is cloned" or nil
-end
-
 return {
     name = "partition backup",
     summary = "Clone the objects of a partition to a backup HSM.",
@@ -130,7 +125,6 @@ return {
         option("engine"),
         option("report"),
     },
-    rules = rules,
     examples = {
         "keyferry partition backup -partition sa78par1 -tokenpar sa78par1backup "
             .. "-serial 496771",

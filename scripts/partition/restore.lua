@@ -25,6 +25,10 @@ local function forbidden(options, run)
     elseif not options.plan and not options.add and not options.replace then
         return ('partition "%s" on HSM "%s" is there'):format(target.label, target.hsm.name),
             "give -add to add to it, or -replace to replace what is in it"
+    elseif options.replace and run.source:unfinished() then
+        return ('partition "%s" is an unfinished backup: -replace would remove what it lacks')
+            :format(run.source.label),
+            "finish it with the command that began it; -add -force takes what there is"
     end
 end
 
@@ -72,11 +76,6 @@ local function run(ctx)
     return ctx:conclude(restore(ctx, found), found.target.label)
 end
 
-local function rules(options)
-    return options.plan and options.verify
-        and "-verify has no effect with -plan: nothing is cloned" or nil
-end
-
 return {
     name = "partition restore",
     summary = "Clone the objects of a backup back to a partition.",
@@ -97,8 +96,8 @@ return {
             .. "duplicated nor overwritten." }),
         option("replace", { help = "Replace everything in the partition. The old objects go only "
             .. "when every new one is in and checked." }),
-        option("force", { help = "Act without asking for confirmation; restore from an unfinished "
-            .. "backup, too." }),
+        option("force", { help = "Act without asking for confirmation; add what there is of an "
+            .. "unfinished backup." }),
         option("match"),
         option("class"),
         option("verify"),
@@ -107,7 +106,6 @@ return {
         option("engine"),
         option("report"),
     },
-    rules = rules,
     examples = {
         "keyferry partition restore -partition sa78par1 -tokenpar sa78par1backup "
             .. "-serial 496771 -add",

@@ -408,15 +408,18 @@ function TestRefused.test_a_backup_that_is_write_protected_can_be_restored()
   lu.assertEquals(scene.contents(s:source()), original)
 end
 
-function TestRefused.test_an_unfinished_backup_without_force()
+-- By force it is taken as far as it goes, and called partial; it never takes the place of more.
+function TestRefused.test_an_unfinished_backup()
   local s = scene.new("backed")
   wipe(s)
   s:inside("backup", 'assert(session:mark_unfinished("1234 payments"))')
+  s:source():data("late", "x", { "--private" })
   local before = s:snapshot()
   assert_status(s:restore { "-add" }, 5, "unfinished")
+  assert_status(s:restore { "-replace", "-force" }, 5, "unfinished", "-add")
   lu.assertEquals(s:changes(before), {})
-  assert_status(s:restore { "-add", "-force" }, 0)
-  lu.assertEquals(scene.labels(s:source()), SOURCE)
+  assert_status(s:restore { "-add", "-force" }, 1, "unfinished")
+  lu.assertEquals(#scene.labels(s:source()), 1 + #SOURCE)
 end
 
 function TestRefused.test_a_report_is_written_and_never_over_another_file()

@@ -98,6 +98,9 @@ return {
                 "-add and -replace exclude each other")
             lu.assertNil(options.conflict(spec, { replace = true }))
             lu.assertNil(options.conflict(spec, { add = true }))
+            spec[1].because = "-add is of no use then"
+            lu.assertEquals(options.conflict(spec, { add = true, replace = true }),
+                "-add is of no use then")
         end,
 
         test_an_ambiguous_prefix_is_refused_with_the_candidates = function()

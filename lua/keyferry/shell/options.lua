@@ -383,7 +383,7 @@ function M.parse(spec, words, how)
 end
 
 --- Options that were given and exclude each other (`excludes` names the other one), as a
--- sentence.
+-- sentence: `because`, when there is one.
 -- @tparam table spec the option table
 -- @tparam table values by name
 -- @treturn string|nil
@@ -391,7 +391,8 @@ function M.conflict(spec, values)
     for _, option in ipairs(spec) do
         local other = option.excludes
         if other and values[option.name] ~= nil and values[other] ~= nil then
-            return ("-%s and -%s exclude each other"):format(option.name, other)
+            return option.because
+                or ("-%s and -%s exclude each other"):format(option.name, other)
         end
     end
     return nil
