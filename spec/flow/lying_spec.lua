@@ -220,8 +220,10 @@ function TestSession.test_a_device_that_goes_away_in_the_middle()
     local s = scene.new("open")
     local before = s:snapshot()
     local hsm, globals = s:lying(name, "call-log %LOG%")
-    lu.assertEquals(s:backup { mode, "-force", "-plan", "-engine", engine, "-match", "open*",
-      globals = globals }.status, 0)
+    -- As many calls as there are before the target is asked to make something.
+    local plan = name == "prod" and { mode, "-match", "open*" } or { "-add", "-match", "none" }
+    lu.assertEquals(s:backup { "-force", "-plan", "-engine", engine, globals = globals,
+      table.unpack(plan) }.status, 0)
     local calls = #hsm:calls()
     for _, after in ipairs { calls - 20, calls + 10 } do
       local done = backup(s, name, ("* after %d CKR_DEVICE_REMOVED"):format(after), { mode,
