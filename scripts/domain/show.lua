@@ -3,6 +3,8 @@
 -- nothing else about it.
 local keyferry = require("keyferry")
 
+local option = keyferry.option
+
 local function given(ctx)
     if ctx.options.defaultdomain then
         return assert(keyferry.default_domain())
@@ -18,25 +20,16 @@ local function run(ctx)
     return 0
 end
 
-local function rules(options)
-    if options.domain and options.defaultdomain then
-        return "-domain and -defaultdomain exclude each other"
-    end
-    return nil
-end
-
 return {
     name = "domain show",
     summary = "Show the check value of a domain string.",
     category = "reads",
     privileges = { "admin", "operator" },
     options = {
-        { name = "domain", value = "domain", kind = "secret", max = 1024,
-            prompt = "Please enter the cloning domain:",
-            help = "The domain string; KEYFERRY_DOMAIN, or asked for, without it." },
-        { name = "defaultdomain", kind = "flag", help = "The default domain string." },
+        option("domain", { prompt = "Please enter the cloning domain:",
+            help = "The domain string; KEYFERRY_DOMAIN, or asked for, without it." }),
+        option("defaultdomain", { help = "The default domain string." }),
     },
-    rules = rules,
     examples = { "keyferry domain show" },
     run = run,
 }

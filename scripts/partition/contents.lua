@@ -2,6 +2,8 @@
 -- partition contents: every object of a partition, but not the keys of its cloning domain.
 local keyferry = require("keyferry")
 
+local option = keyferry.option
+
 local FLAGS = {
     "private", "sensitive", "always_sensitive", "extractable", "never_extractable",
     "wrap_with_trusted", "trusted", "local", "modifiable", "copyable", "destroyable",
@@ -82,12 +84,8 @@ return {
     category = "reads",
     privileges = { "admin", "operator" },
     options = {
-        { name = "partition", value = "name", kind = "label", required = true,
-            complete = "partitions", help = "The partition's label, or its PKCS#11 URI." },
-        { name = "password", value = "password", kind = "secret", max = 255,
-            prompt = "Please enter the password for the HSM user partition:",
-            help = "The Crypto Officer's password; KEYFERRY_PASSWORD, or asked for, "
-                .. "without it." },
+        option("partition"),
+        option("password"),
     },
     examples = { "keyferry partition contents -partition sa78par1" },
     run = run,

@@ -2,6 +2,8 @@
 -- partition create: a new partition with its cloning domain.
 local keyferry = require("keyferry")
 
+local option = keyferry.option
+
 -- A second partition of that name could be told from the first only by its URI.
 local function refuse_existing(ctx, hsm, existing)
     return ctx:finish({
@@ -73,44 +75,33 @@ local function run(ctx)
     }), domain)
 end
 
-local function rules(options)
-    if options.domain and options.defaultdomain then
-        return "-domain and -defaultdomain exclude each other"
-    end
-    return nil
-end
-
 return {
     name = "partition create",
     summary = "Make a partition with its cloning domain.",
     category = "writes",
     privileges = { "admin" },
     options = {
-        { name = "partition", value = "name", kind = "label", uri = false, required = true,
-            help = "The label of the new partition, at most 32 bytes." },
-        { name = "serial", value = "serialnum", kind = "serial", required = true,
-            complete = "serials", help = "The HSM to make it on." },
-        { name = "password", value = "password", kind = "secret", min = 4, max = 255,
+        option("partition", { uri = false, complete = false,
+            help = "The label of the new partition, at most 32 bytes." }),
+        option("serial", { help = "The serial number of the HSM to make it on." }),
+        option("password", { min = 4,
             prompt = "Please enter a password for the user of the new partition:",
             again = "Please re-enter the password for the user of the new partition:",
             help = "A password for its Crypto Officer; KEYFERRY_PASSWORD, or asked for, "
-                .. "without it." },
-        { name = "tokensopwd", value = "password", kind = "secret", min = 4, max = 255,
+                .. "without it." }),
+        option("tokensopwd", { min = 4,
             prompt = "Please enter a password for the Security Officer of the new partition:",
             again = "Please re-enter the password for the Security Officer of the new partition:",
             help = "A password for its Security Officer; KEYFERRY_TOKENSOPWD, or asked for, "
-                .. "without it." },
-        { name = "domain", value = "domain", kind = "secret", max = 1024,
-            prompt = "Please enter the cloning domain for the new partition:",
+                .. "without it." }),
+        option("domain", { prompt = "Please enter the cloning domain for the new partition:",
             again = "Please re-enter the cloning domain for the new partition:",
             help = "Its cloning domain; KEYFERRY_DOMAIN, or asked for, without it. Objects "
-                .. "are cloned only between partitions of one domain." },
-        { name = "defaultdomain", kind = "flag",
-            help = "Use the default domain string. Deprecated: everybody knows it." },
-        { name = "force", kind = "flag",
-            help = "Accepted as on lunash; making a partition asks for no confirmation." },
+                .. "are cloned only between partitions of one domain." }),
+        option("defaultdomain"),
+        option("force", { help = "Accepted as on lunash; making a partition asks for no "
+            .. "confirmation." }),
     },
-    rules = rules,
     examples = { "keyferry partition create -partition sa78par1 -serial 496771" },
     run = run,
 }

@@ -2,6 +2,8 @@
 -- partition delete: removes a partition and every object in it.
 local keyferry = require("keyferry")
 
+local option = keyferry.option
+
 -- How many objects go, when its password was given; nil when it was not.
 local function count(ctx, partition)
     local secret = ctx.options.password -- not the environment's, which may be another partition's
@@ -45,13 +47,11 @@ return {
     category = "destroys",
     privileges = { "admin" },
     options = {
-        { name = "partition", value = "name", kind = "label", required = true,
-            complete = "partitions", help = "The partition's label, or its PKCS#11 URI." },
-        { name = "serial", value = "serialnum", kind = "serial", required = true,
-            complete = "serials", help = "The HSM that it is on." },
-        { name = "password", value = "password", kind = "secret", max = 255,
-            help = "Its Crypto Officer's password, to tell how many objects go." },
-        { name = "force", kind = "flag", help = "Remove without asking." },
+        option("partition"),
+        option("serial", { help = "The serial number of the HSM that it is on." }),
+        option("password", { help = "Its Crypto Officer's password, to tell how many objects "
+            .. "go." }),
+        option("force", { help = "Remove without asking." }),
     },
     examples = { "keyferry partition delete -partition sa78par1backup -serial 496771" },
     run = run,

@@ -2,6 +2,8 @@
 -- partition list: the partitions of every HSM, or of one. Nobody logs in.
 local keyferry = require("keyferry")
 
+local option = keyferry.option
+
 local function add(ctx, rows, hsm, partitions)
     for _, partition in ipairs(partitions) do
         rows[#rows + 1] = { partition.label, partition.serial, hsm.name, hsm.serial,
@@ -41,8 +43,7 @@ return {
     category = "reads",
     privileges = { "admin", "operator", "monitor" },
     options = {
-        { name = "serial", value = "serialnum", kind = "serial", complete = "serials",
-            help = "Only the HSM with this serial number." },
+        option("serial", { required = false, help = "Only the HSM with this serial number." }),
     },
     examples = { "keyferry partition list", "keyferry partition list -serial 496771" },
     run = run,

@@ -3,6 +3,8 @@
 -- is given: the domain and the number of objects can be told only then.
 local keyferry = require("keyferry")
 
+local option = keyferry.option
+
 local function pin_state(token, role)
     if token[role .. "_pin_locked"] then
         return "locked"
@@ -96,11 +98,8 @@ return {
     category = "reads",
     privileges = { "admin", "operator", "monitor" },
     options = {
-        { name = "partition", value = "name", kind = "label", required = true,
-            complete = "partitions", help = "The partition's label, or its PKCS#11 URI." },
-        { name = "password", value = "password", kind = "secret", max = 255,
-            prompt = "Please enter the password for the HSM user partition:",
-            help = "The Crypto Officer's password; logs in." },
+        option("partition"),
+        option("password", { help = "The Crypto Officer's password; logs in." }),
         { name = "login", kind = "flag",
             help = "Log in with KEYFERRY_PASSWORD, or asking for the password." },
     },

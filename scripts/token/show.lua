@@ -2,6 +2,8 @@
 -- token show: what is on one backup token, or on all of them. Nobody logs in.
 local keyferry = require("keyferry")
 
+local option = keyferry.option
+
 local function user_state(token)
     if token.user_pin_locked then
         return "locked"
@@ -62,8 +64,7 @@ return {
     category = "reads",
     privileges = { "admin", "operator", "monitor" },
     options = {
-        { name = "serial", value = "serialnum", kind = "serial", complete = "serials",
-            help = "Only the token with this serial number." },
+        option("serial", { required = false, help = "Only the token with this serial number." }),
     },
     examples = { "keyferry token show -serial 496771" },
     run = run,
