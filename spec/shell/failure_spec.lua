@@ -487,7 +487,7 @@ function TestBackup.test_counts_are_those_of_the_command_that_fails()
         "select = function() error('first') end } return 0"):format(scene.password)) } }
     local done = s:run(words)
     lu.assertEquals(done.status, 8, done.out .. done.err)
-    lu.assertEquals(select(2, done.out:gsub("0 cloned", "")), 1, done.out)
+    lu.assertEquals(select(2, done.out:gsub("0 would be cloned", "")), 1, done.out)
     lu.assertStrContains(done.out, "Command Result : 8 (Script Failure)\n'mine' failed: ")
 end
 
