@@ -158,12 +158,16 @@ function Run:decide(object, err, attempt)
     return answer or "continue", seconds or 0
 end
 
-function Run:changes_of(object)
-    return self.options.changes and guard.hook(self.options.changes, object) or nil
+-- What the policy wants different on the clone of a result.
+function Run:changes_of(result)
+    result.changes = self.options.changes and guard.hook(self.options.changes, result.object)
+        or nil
+    return result.changes
 end
 
 -- Seals an object and makes its clone ready. true and what was lost; nil, err.
-function Run:ferry(object)
+function Run:ferry(result)
+    local object = result.object
     if self.doubts[object] then
         return nil, self.doubts[object]
     end
@@ -172,14 +176,14 @@ function Run:ferry(object)
         return nil, lost
     end
     if self.options.plan then
-        local foreseen, err = self:foresee(sealed, self:changes_of(object))
+        local foreseen, err = self:foresee(sealed, self:changes_of(result))
         if not foreseen then
             return nil, err
         end
         self:measure(object, sealed)
         return true, results.join(lost, foreseen)
     end
-    local ok, err = self.target_end:stage(sealed, self:changes_of(object),
+    local ok, err = self.target_end:stage(sealed, self:changes_of(result),
                                           self.options.more_rights)
     return ok, ok and lost or err
 end
@@ -210,7 +214,7 @@ function Run:attempt(result)
     local ok, err
     repeat
         result.attempts = result.attempts + 1
-        ok, err = self:ferry(result.object)
+        ok, err = self:ferry(result)
     until ok or not self:again(result, err)
     if ok then
         result.status, result.lost = self.options.plan and "planned" or "staged", err

@@ -40,7 +40,7 @@ local names = {} -- nick -> name, as they come
 local function name_of(nick)
     local name = names[nick]
     if not name then
-        local number = core.value("CKA", nick)
+        local number = math.type(nick) == "integer" and nick or core.value("CKA", nick)
         name = number and core.name("CKA", number) or nick
         names[nick] = name
     end

@@ -70,7 +70,8 @@ function Sending:open_stream()
 end
 
 -- What cannot be written is the end of the stream, and no fault of the object.
-function Sending:ferry(object)
+function Sending:ferry(result)
+    local object = result.object
     if self.doubts[object] then
         return nil, self.doubts[object]
     end

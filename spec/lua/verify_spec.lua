@@ -8,6 +8,7 @@ local keyferry = require("keyferry")
 local object_file = require("support.object_file")
 local shell = require("support.shell")
 local store = require("support.store")
+local tmp = require("support.tmp")
 local zoo = require("support.zoo")
 
 local made = {}
@@ -266,6 +267,40 @@ function TestGood.test_each_of_several_likes_stands_for_one()
     assert(only(session, { label = "name 2" }):change { label = "name 4" })
   end), { "secret_key like: missing", "secret_key name 2: differs CKA_LABEL",
     "secret_key twin: missing" })
+end
+
+-- A backup whose policy changes something, and what its report then says.
+local function reported(options)
+  local pair = { source = few().source, target = zoo.token("target") }
+  local file = tmp.dir("report") .. "/report.json"
+  keyferry.backup { source = zoo.session(pair.source, { writable = false }),
+    target = zoo.session(pair.target), domain = domain(), mode = "add", engine = options.engine,
+    changes = options.changes, report = assert(keyferry.report.create(file)) }
+  zoo.close(pair.source)
+  zoo.close(pair.target)
+  return pair, assert(keyferry.report.read(file, domain()))
+end
+
+function TestGood.test_a_report_says_what_the_policy_has_changed()
+  local pair, report = reported { changes = function(object)
+    return object.label == "kek" and { label = "old kek", wrap = false } or nil
+  end }
+  local options = { source = report, domain = domain() }
+  lu.assertEquals(assert_good(pair, options).same, 12)
+  options.challenge = true
+  lu.assertEquals(assert_good(pair, options).same, 12)
+  local _, lines = verify(pair)
+  lu.assertEquals(lines, { "secret_key kek: differs CKA_LABEL CKA_WRAP" })
+end
+
+function TestGood.test_a_report_says_what_the_backup_could_not_hold()
+  local pair, report = reported { engine = "wrap" }
+  local reasons = {}
+  local outcome, lines = verify(pair, { source = report, domain = domain(), engine = "wrap",
+    on_result = function(result) reasons[#reasons + 1] = result.reason end })
+  lu.assertEquals({ outcome.same, outcome.missing }, { 10, 2 })
+  lu.assertEquals({ #reasons, #lines }, { 2, 0 })
+  lu.assertStrContains(reasons[1], "CKA_EXTRACTABLE is false")
 end
 
 -- What is wrong ----------------------------------------------------------------------------

@@ -37,6 +37,7 @@ end
 -- @tfield[opt] int attempts how often it was sealed and staged
 -- @tfield[opt] boolean undone nothing was wrong with it, but it could not stay without another
 -- @tfield[opt] boolean untold in a plan without a target: what its HSM makes of it may be less
+-- @tfield[opt] table changes what `changes` gave for it
 -- @tfield[opt] boolean settled it has been told from its like
 
 --- What a run came to.

@@ -153,6 +153,7 @@ function M:compare(source, target)
         result.differences, result.err = found or {}, err
         result.lost = table.concat(lost or {}, ", ")
         result.unproved = source.proof == "none" and NOTHING or nil
+        result.verified = source.proof == "use" or nil
     end
     if self.options.challenge then
         use(result, source, target)

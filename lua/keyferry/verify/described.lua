@@ -50,6 +50,20 @@ function Described:unread()
     return rawget(self, "record").unread
 end
 
+-- A clone is what it was made to be, and claims no past that this belies
+-- (kf_change_denies in c/clone/change.c).
+local function change(known, changes)
+    for name, value in pairs(changes) do
+        known[name] = value
+    end
+    if changes.CKA_EXTRACTABLE then
+        known.CKA_NEVER_EXTRACTABLE = false
+    end
+    if changes.CKA_SENSITIVE == false then
+        known.CKA_ALWAYS_SENSITIVE = false
+    end
+end
+
 --- An object of a line of a report.
 -- @tparam table line as keyferry.report.read gives it
 return function(line)
@@ -57,9 +71,7 @@ return function(line)
     for name, value in pairs(line.record) do
         known[name] = value
     end
-    for name, value in pairs(line.changes or {}) do
-        known[name] = value
-    end
+    change(known, line.changes or {})
     known.unread = line.record.unread
     return setmetatable({ handle = line.handle, record = known }, meta)
 end

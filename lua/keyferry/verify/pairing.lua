@@ -74,32 +74,48 @@ end
 
 -- Whether two objects are one key, where a digest does not say so. nil: cannot be told.
 local function use_both(source, target)
-    if source:digest() and target:digest() then
-        return false
-    elseif not source:is_live() then
+    if not source:is_live() then
         return nil
     end
     return (core.challenge(source.object, target.object))
 end
 
+local function without_digest(items)
+    local list = {}
+    for _, item in ipairs(items) do
+        if not item:digest() then
+            list[#list + 1] = item
+        end
+    end
+    return list
+end
+
+-- The first of the targets that is seen to be the source, else the first of which that cannot
+-- be told. Two digests that are not the same have said so already.
+local function find_by_use(source, targets)
+    local open
+    for _, target in ipairs(targets) do
+        stopping.check_interrupt()
+        local same = not target.partner and use_both(source, target)
+        if same then
+            join(source, target, "use")
+            return nil
+        elseif same == nil then
+            open = open or target
+        end
+    end
+    return open
+end
+
 -- First those that are seen to be one key, then those of which nothing is known, then those
 -- that are another key under the name.
 local function join_by_use(both)
-    local open = {}
+    local open, unknown = {}, without_digest(both.targets)
     for _, source in ipairs(both.sources) do
-        stopping.check_interrupt()
-        for _, target in ipairs(both.targets) do
-            local same = not target.partner and use_both(source, target)
-            if same then
-                join(source, target, "use")
-                break
-            elseif same == nil then
-                open[source] = open[source] or target
-            end
-        end
+        open[source] = find_by_use(source, source:digest() and unknown or both.targets)
     end
     for _, source in ipairs(both.sources) do
-        if open[source] and not open[source].partner and not source.partner then
+        if open[source] and not open[source].partner then
             join(source, open[source], "none")
         end
     end
