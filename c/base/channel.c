@@ -337,12 +337,25 @@ static kf_rv open_path(struct kf_channel *channel, bool replace, struct kf_error
     return begin_file(channel, replace, err);
 }
 
+/* What the program puts in the place of a standard output that is closed (main.c):
+ * whoever says >/dev/null opens it for writing alone. */
+static bool is_stand_in(int fd, const struct stat *status)
+{
+    struct stat null;
+
+    return S_ISCHR(status->st_mode) && (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDWR &&
+           stat("/dev/null", &null) == 0 && status->st_rdev == null.st_rdev;
+}
+
 static kf_rv start_writing(struct kf_channel *channel, struct kf_error *err)
 {
     struct stat status;
 
     if (fstat(channel->fd, &status) != 0)
         return kf_fail_errno(err, "fstat", "%s", channel->name);
+    if (!channel->path[0] && is_stand_in(channel->fd, &status))
+        return kf_fail(err, KFR_ARGUMENT, "", "name a file, or use a pipe",
+                       "%.300s is closed", channel->name);
     channel->regular = S_ISREG(status.st_mode);
     if (isatty(channel->fd))
         return kf_fail(err, KFR_ARGUMENT, "", "name a file, or use a pipe",
