@@ -152,7 +152,7 @@ function TestReplacing.test_each_old_object_is_told()
   lu.assertEquals(select(2, done.out:gsub(
     'Object "[^\n]*" %(handle %d+%) on target would be replaced by its like\n', "")), 7)
   lu.assertStrMatches(done.out, '.*Object "old" %(handle %d+%) on target would be removed\n.*')
-  lu.assertStrContains(done.out, "\n11 would be cloned, 8 would be removed\n")
+  lu.assertStrContains(done.out, "11 would be cloned, 8 would be removed\n")
   lu.assertEquals(s:changes(before), {})
   compare(s, {}, { "-replace" , "-force" })
 end
