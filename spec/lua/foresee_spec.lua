@@ -271,5 +271,47 @@ function TestRoom.test_is_estimated_where_the_source_does_not_tell_sizes()
   lu.assertTrue(room.needs_private > 100 and room.needs_public > 100)
 end
 
+-- Replacing -----------------------------------------------------------------------------------
+
+local TestReplacing = {}
+
+-- Of two keys and a note, over one key that is like one of them and one that is like none.
+local function replaced(engine, extractable)
+  local from, to = zoo.token("source"), zoo.token("target")
+  local source_session, results = zoo.session(from), {}
+  for i, label in ipairs { "one", "two" } do
+    zoo.secret(source_session, label, { value = ("%032d"):format(i), id = label,
+      extractable = i == 1 or extractable })
+  end
+  zoo.secret(zoo.session(to), "one", { value = ("%032d"):format(1), id = "one" })
+  zoo.secret(zoo.session(to), "two", { value = ("%032d"):format(3), id = "two" })
+  local report = keyferry.backup { source = source_session, target = zoo.session(to),
+    mode = "replace", domain = domain, plan = true, engine = engine,
+    on_result = function(one) results[one.object.label] = one end }
+  local removals = {}
+  for _, removal in ipairs(report.removals) do
+    removals[removal.object.label] = removal.replaced_by or "removed"
+  end
+  zoo.close(from)
+  zoo.close(to)
+  return report, results, removals
+end
+
+function TestReplacing.test_an_old_object_is_replaced_by_the_same_key_only()
+  for _, engine in ipairs(core.engines()) do
+    local report, results, removals = replaced(engine, true)
+    lu.assertEquals({ report.status, report.planned, report.to_remove }, { "success", 2, 2 })
+    lu.assertEquals(removals, { one = results.one.handle, two = "removed" })
+  end
+end
+
+function TestReplacing.test_nothing_is_replaced_when_one_cannot_be_cloned()
+  local report, results, removals = replaced("wrap", false)
+  lu.assertEquals({ report.failed, report.planned, report.to_remove }, { 2, 0, 0 })
+  lu.assertEquals(removals, {})
+  lu.assertEquals({ results.one.undone, results.one.err.code }, { true, "KFR_REFUSED" })
+  lu.assertEquals({ results.two.undone, results.two.err.code }, { nil, "KFR_NOT_CLONABLE" })
+end
+
 return { TestAgreement = TestAgreement, TestForesee = TestForesee, TestLies = TestLies,
-  TestSize = TestSize, TestRoom = TestRoom }
+  TestSize = TestSize, TestRoom = TestRoom, TestReplacing = TestReplacing }

@@ -77,7 +77,7 @@ local function foresee_replacing(run)
     run.report.to_remove = #run.report.removals
     for _, result in ipairs(why and run.queue or {}) do
         if result.status == "planned" then
-            result.status, result.err, result.lost = "failed", why, nil
+            result.status, result.err, result.lost, result.undone = "failed", why, nil, true
         end
     end
 end
