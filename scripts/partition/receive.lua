@@ -50,10 +50,14 @@ local function log_in(ctx, run)
     end
 end
 
--- A target that has a domain needs none.
+-- A target that has a domain needs none; one that was made by half may have half of one.
 local function domain_secret(ctx, run)
-    local known = ctx.options.defaultdomain or run.session and run.session:find_domain()
-    return assert(ctx:secrets{ { "domain", quiet = known and true } }).domain
+    local known = ctx.options.defaultdomain or false
+    if run.session and not known then
+        known = run.goes_on and run.session:find_domain() ~= nil
+            or not run.goes_on and ctx:has_domain(run.session)
+    end
+    return assert(ctx:secrets{ { "domain", quiet = known } }).domain
 end
 
 local function create(ctx, run, domain, of)
@@ -64,21 +68,14 @@ local function create(ctx, run, domain, of)
 end
 
 local function receive(ctx, run)
-    local options, report = ctx.options, ctx:report{ target = run.hsm }
+    local report = ctx:report{ target = run.hsm }
     log_in(ctx, run)
-    return keyferry.backup{
-        source = run.stream, target = run.session, report = report,
-        domain = ctx:domain(domain_secret(ctx, run)),
-        mode = options.replace and "replace" or "add",
-        create = function(domain, of) return create(ctx, run, domain, of) end,
-        discard = function() return ctx:remove_target() end,
-        target_engine = ctx:engine(run.hsm), verify = options.verify, plan = options.plan,
-        select = { label = options.match, class = options.class },
-        on_mismatch = function(attempt) return ctx:another_domain(attempt) end,
-        on_error = function() return ctx:setting("onerror") end,
-        on_result = function(result) ctx:tell(result, run.source) end,
-        on_progress = function(done, total) ctx:progress(done, total) end,
-    }
+    local policy = ctx:policy{ source = run.source, hsm = run.hsm,
+                               domain = domain_secret(ctx, run) }
+    policy.source, policy.target, policy.report = run.stream, run.session, report
+    policy.create = function(domain, of) return create(ctx, run, domain, of) end
+    policy.discard = function() return ctx:remove_target() end
+    return keyferry.backup(policy)
 end
 
 local function run(ctx)

@@ -16,21 +16,20 @@ end
 
 -- A partition that has a domain of its own is asked for none.
 local function domain_secret(ctx, session)
-    local known = ctx.options.defaultdomain or session:find_domain()
-    return assert(ctx:secrets{ { "domain", quiet = known and true } }).domain
+    local known = ctx.options.defaultdomain or ctx:has_domain(session)
+    return assert(ctx:secrets{ { "domain", quiet = known } }).domain
 end
 
 local function send(ctx, source, to)
-    local options, report = ctx.options, ctx:report{ source = source.hsm }
+    local report = ctx:report{ source = source.hsm }
     local secrets = assert(ctx:secrets{ { "password", of = source } })
     local session <close> = assert(source:login(secrets.password))
+    local policy = ctx:policy{ source = source, domain = domain_secret(ctx, session) }
     return keyferry.send{
-        source = session, to = to, force = options.force, unfinished = options.force,
-        domain = ctx:domain(domain_secret(ctx, session)), source_engine = ctx:engine(source.hsm),
-        select = { label = options.match, class = options.class }, report = report,
-        on_error = function() return ctx:setting("onerror") end,
-        on_result = function(result) ctx:tell(result, source) end,
-        on_progress = function(done, total) ctx:progress(done, total) end,
+        source = session, to = to, force = ctx.options.force, unfinished = ctx.options.force,
+        domain = policy.domain, source_engine = policy.source_engine, select = policy.select,
+        on_error = policy.on_error, on_result = policy.on_result,
+        on_progress = policy.on_progress, report = report,
     }
 end
 
