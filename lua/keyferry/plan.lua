@@ -50,11 +50,30 @@ local function fill(plan, item, result, status)
     item.status, item.err, item.differs = status, result.err, result.differs
     item.lost = result.lost ~= "" and result.lost or nil
     item.target_handle, item.verified = result.target_handle, result.verified
+    item.blocked = result.undone and result.err or nil
     item.why = reason_of(plan, item)
     return item
 end
 
+-- With "replace" an object that cannot be cloned keeps all others from it, as long as it is in
+-- the plan.
+local function unblock(plan)
+    local blocked = false
+    for _, item in ipairs(plan.items) do
+        blocked = blocked or item.status == "fail" and not item.blocked
+    end
+    for _, item in ipairs(plan.items) do
+        if item.blocked and item.status ~= "skip" then
+            item.status, item.err = blocked and "fail" or "clone", blocked and item.blocked or nil
+            item.why = reason_of(plan, item)
+        end
+    end
+end
+
 local function count(plan)
+    if not plan.report then
+        unblock(plan)
+    end
     local counts = plan.report and { cloned = 0, exists = 0, skipped = 0, failed = 0 }
         or { clone = 0, exists = 0, skip = 0, fail = 0 }
     for _, item in ipairs(plan.items) do
@@ -96,6 +115,7 @@ end
 -- @tfield[opt] string differs as in a result
 -- @tfield[opt] int target_handle of the clone, or of what is there
 -- @tfield[opt] boolean verified as in a result
+-- @tfield[opt] err blocked nothing is wrong with it: it fails as long as another one does
 -- @tfield[opt] table before what plan:reset puts back
 
 --- Plans a backup: the same run, without changing anything.

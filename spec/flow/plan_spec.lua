@@ -194,7 +194,7 @@ function TestAlone.test_the_engine_alone_tells_what_cannot_be_backed_up()
   how[1], how[2] = "-engine", "wrap"
   done = plan(s, how)
   lu.assertEquals(done.status, 1, done.out .. done.err)
-  lu.assertStrMatches(done.out, '.*\nObject "kek" %(handle %d+%) cannot be cloned: '
+  lu.assertStrMatches(done.out, '.*Object "kek" %(handle %d+%) cannot be cloned: '
     .. "CKA_EXTRACTABLE is false[^\n]+; the engine softhsm can clone it: KFR_NOT_CLONABLE\n.*")
   lu.assertStrMatches(done.out, '.*Object "sign" %(handle %d+%) would be cloned; not kept: '
     .. "CKA_LOCAL, CKA_KEY_GEN_MECHANISM, as far as can be told without the target\n.*")

@@ -111,6 +111,22 @@ function TestPlan.test_replaces_by_what_is_left_in_it()
   lu.assertEquals(labels(s.to), { "secret_key mac", "secret_key open 1" })
 end
 
+function TestPlan.test_a_replacement_fails_as_long_as_one_that_cannot_be_cloned_is_in_it()
+  local s = open("open")
+  local plan = assert(keyferry.plan { source = s.from, target = s.to, mode = "replace",
+    engine = "wrap" })
+  local all = #plan.items
+  lu.assertEquals(plan.counts, { clone = 0, exists = 0, skip = 0, fail = all })
+  plan:narrow { label = "open *" }
+  lu.assertEquals(plan.counts, { clone = 4, exists = 0, skip = all - 4, fail = 0 })
+  lu.assertNil(item_of(plan, "open 1").err)
+  plan:reset()
+  lu.assertEquals(plan.counts.fail, all)
+  plan:narrow { label = "open *" }
+  lu.assertEquals(assert(plan:run()).cloned, 4)
+  lu.assertEquals(#labels(s.to), 4)
+end
+
 function TestPlan.test_takes_the_domain_that_was_found_while_planning()
   local s = open("backed")
   local partition = assert(assert(keyferry.hsm("vault")):create_partition { label = "bare",
