@@ -392,9 +392,11 @@ end
 local running = {} -- runs that have begun, the innermost last
 local cut_off -- the counts of the last one whose caller got no report
 
+local counted = { "cloned", "sealed", "planned", "exists", "failed", "skipped", "removed" }
+
 local function keep_counts(report)
     cut_off = {}
-    for _, name in ipairs{ "cloned", "sealed", "planned", "exists", "failed", "skipped", "removed" } do
+    for _, name in ipairs(counted) do
         cut_off[name] = report[name]
     end
 end

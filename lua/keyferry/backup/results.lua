@@ -23,7 +23,8 @@ end
 
 --- What became of one object, as `on_result` gets it. The table is the hook's to keep.
 -- @table result
--- @tfield string status "cloned" ("planned" in a plan, "sealed" in a stream), "exists", "failed" or "skipped"
+-- @tfield string status "cloned" ("planned" in a plan, "sealed" in a stream), "exists",
+--   "failed" or "skipped"
 -- @tfield object object the source's; a table without label and class for what the source's
 --   store holds and nobody can read
 -- @tfield int handle the object's handle; 0 for what nobody can read
