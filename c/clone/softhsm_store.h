@@ -4,7 +4,7 @@
  *
  * The layout is SoftHSM's (object_store/ObjectStore.cpp, OSToken.cpp). Nothing in it is
  * authenticated, so all of it is parsed strictly. Values are still encrypted here;
- * engine_softhsm opens them.
+ * softhsm_vault opens them.
  */
 #ifndef KF_CLONE_SOFTHSM_STORE_H
 #define KF_CLONE_SOFTHSM_STORE_H
