@@ -21,4 +21,9 @@
 kf_rv kf_softhsm_survey(struct kf_session *session, struct kf_error **out,
                         size_t *count, struct kf_error *err);
 
+/* Removes what a survey finds, and what was never more than begun, and tells how many
+ * that were: only where it is known that nobody misses it. Takes the writer's lock. */
+kf_rv kf_softhsm_clear_wrecks(struct kf_session *session, size_t *count,
+                              struct kf_error *err);
+
 #endif

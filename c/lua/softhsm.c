@@ -64,6 +64,26 @@ static int check_lengths(lua_State *L)
 }
 
 /***
+Removes the object files of a session's token that softhsm.damaged tells of, and those that
+were never more than begun: only for a partition of which it is known that nobody misses them.
+@function softhsm.clear_damaged
+@tparam session session of a partition that the engine softhsm can work
+@treturn[1] int how many there were
+@treturn[2] nil
+@treturn[2] err
+*/
+static int clear_damaged(lua_State *L)
+{
+    struct kf_error err = { 0 };
+    size_t count = 0;
+
+    if (kf_softhsm_clear_wrecks(kf_lua_check_session(L, 1), &count, &err))
+        return kf_lua_refuse(L, &err);
+    lua_pushinteger(L, (lua_Integer)count);
+    return 1;
+}
+
+/***
 Removes a token with everything in it, as softhsm2-util --delete-token does. A module that
 has the store open goes on listing it until it is opened again.
 @function softhsm.delete_token
@@ -279,6 +299,7 @@ static const luaL_Reg lock_metamethods[] = {
 static const luaL_Reg functions[] = {
     { "check", check_lengths },
     { "configuration", configuration },
+    { "clear_damaged", clear_damaged },
     { "damaged", damaged },
     { "delete_token", delete_token },
     { "has_label", has_label },

@@ -88,9 +88,13 @@ function M:lock_target()
 end
 
 -- What a program that was killed left half written: SoftHSM passes over it, or fills it up with
--- defaults at the first look. Such a key must not count as the one that is there already.
+-- defaults at the first look. Such a key must not count as the one that is there already. In the
+-- unfinished backup of this source it is what the run that was cut off left, and goes.
 function M:find_target_damage()
     if self.mode == "create" or not self.target:probe("softhsm") then
+        return
+    elseif self.resumes and not self.options.plan then
+        check(core.softhsm.clear_damaged(self.target))
         return
     end
     for _, err in ipairs(check(core.softhsm.damaged(self.target))) do
@@ -106,12 +110,12 @@ end
 function M:open_target()
     local options = self.options
     self:lock_target()
+    self.unfinished = check_unfinished(self.target)
+    self.resumes = self.mode == "add" and self.unfinished == self:source_name()
     self:find_target_damage()
     self.target_engine = choice.engine(self.target, options.target_engine or options.engine)
-    self.unfinished = check_unfinished(self.target)
     self.target_own = choice.domain(self.target, self.target_engine, self.given,
                                     self.unfinished)
-    self.resumes = self.mode == "add" and self.unfinished == self:source_name()
     self.report.resumed = self.resumes or nil
     self.report.target_without_domain = not self.target_own and not self.resumes
 end
