@@ -113,6 +113,13 @@ end
 function M.read(reader, options)
     options = options or {}
     local contents = { head = reader:head(), objects = 0, whole = false, authenticated = false }
+    if reader:seekable() then -- whoever has read from it before
+        local ok, err = reader:rewind()
+        if not ok then
+            contents.err = err
+            return contents
+        end
+    end
     while true do
         local sealed <close>, digest = reader:next(options.domain)
         if not sealed then
@@ -125,7 +132,10 @@ function M.read(reader, options)
         end
     end
     local last = not contents.err and reader:finished()
-    if last then
+    if last and last.objects ~= contents.objects then
+        contents.err = core.error{ code = "KFR_ARGUMENT", hint = "open it again",
+            what = "a part of the stream had been read before" }
+    elseif last then
         contents.whole, contents.authenticated = true, options.domain ~= nil
         contents.failed, contents.skipped = last.failed, last.skipped
     end

@@ -8,6 +8,7 @@
 
 local core = require "keyferry.core"
 local arriving = require "keyferry.backup.arriving"
+local choice = require "keyferry.backup.choice"
 local commit = require "keyferry.backup.commit"
 local ends = require "keyferry.backup.ends"
 local existing = require "keyferry.backup.existing"
@@ -310,7 +311,17 @@ function Run:conclude()
     report.partial = true -- object by object, whatever the count
 end
 
+-- Both sides show all that they have.
+function Run:check_logins()
+    for _, session in ipairs{ self.source, self.target } do
+        if is_session(session) then
+            choice.require_user(session)
+        end
+    end
+end
+
 function Run:work()
+    self:check_logins()
     self:find_damage()
     self:open_source()
     self:select_objects()

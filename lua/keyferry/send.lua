@@ -106,6 +106,7 @@ function Sending:send_all()
             return
         end
     end
+    self:check_logins() -- to who is logged out objects have vanished
     for _, err in ipairs(self.damaged) do
         self.last_error = err
         self:emit(result_of({ handle = 0 }, "failed", { err = err }))
@@ -113,6 +114,7 @@ function Sending:send_all()
 end
 
 function Sending:work()
+    self:check_logins()
     self:find_damage()
     self:open_source()
     self:select_objects()

@@ -97,7 +97,7 @@ function M:each_object()
         while true do
             local object = self:next_object(number + 1)
             if not object then
-                return self:see_end()
+                return self:see_end(number)
             end
             number = number + 1
             if self:is_chosen(object) then
@@ -109,9 +109,14 @@ function M:each_object()
     end
 end
 
--- A stream that says that objects of its source are not in it is no whole backup.
-function M:see_end()
+-- A stream that says that objects of its source are not in it is no whole backup; nor is what is
+-- left of a pipe that somebody has read from.
+function M:see_end(count)
     local last = self.source:finished()
+    if last and last.objects ~= count then
+        stop(failure("KFR_ARGUMENT", ("%d objects of the stream had been read before")
+            :format(last.objects - count), "open it again"))
+    end
     if last and last.failed > 0 then
         self.incomplete = failure("KFR_NOT_CLONABLE", ("%d objects of the partition could not be "
             .. "put into the stream"):format(last.failed),
@@ -126,6 +131,7 @@ function M:look_through()
         return
     end
     local sealed, err
+    check(self.source:rewind())
     repeat
         check_interrupt()
         sealed, err = self.source:next(self.source_domain)

@@ -35,6 +35,21 @@ function M.engine(session, wanted)
     stop(last)
 end
 
+--- To who is not logged in a token shows its public objects alone, as if those were all: the
+-- end of the run.
+function M.require_user(session)
+    local user, err = session:user()
+    if err then
+        stop(err)
+    elseif user ~= "user" and session:token().login_required ~= false then
+        stop(core.error{
+            code = "CKR_USER_NOT_LOGGED_IN", hint = "log in as the Crypto Officer",
+            what = ('the session with partition "%s" sees public objects only')
+                :format(session:token().label),
+        })
+    end
+end
+
 --- The domain of a partition: its own (the given one when that is the same, since it may know
 -- more), or nil. One that a run which was cut off has put there in part is none.
 function M.domain(session, engine, given, is_unfinished)

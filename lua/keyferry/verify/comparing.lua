@@ -152,7 +152,10 @@ function M:compare(source, target)
         end
         result.differences, result.err = found or {}, err
         result.lost = table.concat(lost or {}, ", ")
-        result.unproved = source.proof == "none" and NOTHING or nil
+        local doubt = source.doubt or target.doubt
+        if source.proof == "none" then
+            result.unproved, result.err = not doubt and NOTHING or nil, result.err or doubt
+        end
         result.verified = source.proof == "use" or nil
     end
     if self.options.challenge then

@@ -29,10 +29,13 @@ function Item:is_live()
     return self.there ~= nil
 end
 
---- The digest of its key material; false: cannot be told.
+--- The digest of its key material; false: cannot be told, and `doubt` is why, when it is no rule
+-- but a failure.
 function Item:digest()
     if self.known_digest == nil then
-        self.known_digest = self.there:digest(self.object) or false
+        local digest, err = self.there:digest(self.object)
+        self.known_digest = digest or false
+        self.doubt = not digest and err.code ~= "KFR_NOT_FOUND" and err or nil
     end
     return self.known_digest
 end

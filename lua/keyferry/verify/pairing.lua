@@ -77,7 +77,11 @@ local function use_both(source, target)
     if not source:is_live() then
         return nil
     end
-    return (core.challenge(source.object, target.object))
+    local same, err = core.challenge(source.object, target.object)
+    if same == nil and err.code ~= "KFR_NOT_FOUND" then
+        target.doubt = target.doubt or err
+    end
+    return same
 end
 
 local function without_digest(items)

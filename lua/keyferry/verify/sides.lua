@@ -56,6 +56,7 @@ end
 
 -- A session's partition as a side: its end, under a domain, and its items.
 function M:open_side(session, engine, domain, where)
+    choice.require_user(session)
     local damaged = self:find_damage(session, where)
     self:find_unfinished(session, where)
     local there = check(session:endpoint(engine, domain))
@@ -117,8 +118,19 @@ local function streamed(sealed, digest, number, domain)
     })
 end
 
+-- What was read before from a pipe does not come again.
+local function check_whole(last, count)
+    if last and last.objects ~= count then
+        stopping.stop(failure("KFR_ARGUMENT", ("%d objects of the stream had been read before")
+            :format(last.objects - count), "open it again"))
+    end
+end
+
 local function read_stream(self, reader, domain)
     local items = {}
+    if reader:seekable() then
+        check(reader:rewind())
+    end
     local sealed, digest = reader:next(domain)
     while sealed do
         stopping.check_interrupt()
@@ -129,6 +141,7 @@ local function read_stream(self, reader, domain)
         stopping.stop(digest)
     end
     local last = reader:finished()
+    check_whole(last, #items)
     if last and last.failed > 0 then
         self:find_fault(failure("KFR_NOT_CLONABLE", ("%d objects of the partition could not be put "
             .. "into the stream"):format(last.failed),
@@ -158,9 +171,26 @@ local function reported(self, line)
     return item
 end
 
+-- A run that was cut off, or stopped, told of a part of what it was to clone. The failures that
+-- it did tell of are looked at object by object.
+local function find_end(self, report)
+    local counts = report.counts
+    local told, failed = #report.objects, counts.failed or 0
+    local lacks = (counts.selected or 0) + (counts.skipped or 0) - told
+    if report.status == "success" and lacks <= 0 or report.status == "partial" and failed > 0
+        and lacks <= 0 then
+        return
+    end
+    self:find_fault(failure("KFR_DIFFERS", ("the run that the report is of %s, and told of %d of "
+        .. "its objects%s"):format(report.status == "failed" and "failed" or "was not whole", told,
+        report.reason and ": " .. report.reason or ""), "run the backup again, with a new report"),
+        "source")
+end
+
 local function report_source(self)
     local report = self.options.source
     local domain = self:written_domain(report.domain, "report")
+    find_end(self, report)
     self.sources = {}
     for _, line in ipairs(report.objects) do
         self.sources[#self.sources + 1] = reported(self, line)

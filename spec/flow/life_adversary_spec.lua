@@ -1,0 +1,246 @@
+-- SPDX-License-Identifier: MIT
+-- The life of a backup, for somebody who wants a bad one called good or a key lost: reports of
+-- runs that were cut off, streams that were read before, sessions that see a part.
+local lu = require("luaunit")
+
+local core = require("keyferry.core")
+local keyferry = require("keyferry")
+local tmp = require("support.tmp")
+local zoo = require("support.zoo")
+
+local KEYS = 80 -- more than the first batch
+
+local made = {}
+
+local function once(name, make)
+  return function()
+    if made[name] == nil then made[name] = make() end
+    return made[name]
+  end
+end
+
+local domain = once("domain", function() return assert(core.domain(core.secret("zoo"))) end)
+
+-- A partition with many keys; nobody changes it.
+local many = once("many", function()
+  local token = zoo.token("many")
+  local session = zoo.session(token)
+  for i = 1, KEYS do
+    zoo.secret(session, ("key %02d"):format(i), { value = ("%032d"):format(i) })
+  end
+  zoo.close(token)
+  return token
+end)
+
+-- One with three keys and something that everybody sees.
+local few = once("few", function()
+  local token = zoo.token("few")
+  local session = zoo.session(token)
+  for i = 1, 3 do zoo.secret(session, "key " .. i, { value = ("%032d"):format(i) }) end
+  assert(session:create { class = "data", label = "public", value = "x", application = "spec",
+    token = true, private = false })
+  zoo.close(token)
+  return token
+end)
+
+local empty = once("empty", function() return zoo.token("empty") end)
+
+local stream = once("stream", function()
+  local path = tmp.dir() .. "/many.stream"
+  local done = keyferry.send { source = zoo.session(many(), { writable = false }), to = path,
+    domain = domain() }
+  lu.assertEquals({ done.status, done.sealed }, { "success", KEYS })
+  zoo.close(many())
+  return path
+end)
+
+-- A pipe that somebody fills with the stream.
+local function pipe()
+  local path = tmp.dir() .. "/pipe"
+  assert(os.execute(("mkfifo %s && (cat %s > %s &)"):format(path, stream(), path)))
+  return assert(keyferry.archive.open(path))
+end
+
+local function skip(reader, n)
+  for _ = 1, n do assert(reader:next(domain())) end
+  return reader
+end
+
+-- Runs work with a session of a token that nobody else has open.
+local function with(token, work, options)
+  local ok, problem = pcall(work, zoo.session(token, options))
+  zoo.close(token)
+  if not ok then error(problem, 0) end
+end
+
+-- A session without a login, with a token.
+local function stranger(token, options, work)
+  local module = zoo.module(token.hsm)
+  local session = assert(module:session(zoo.slot(module, token), options))
+  local ok, problem = pcall(work, session)
+  session:close()
+  module:close()
+  if not ok then error(problem, 0) end
+end
+
+local TestReports = {}
+
+-- The report of a run tells of what had been cloned when it was cut off, and nothing else.
+local function report_of_a_part(target, run)
+  local path = tmp.dir() .. "/report.json"
+  local paper = assert(keyferry.report.create(path, { command = "partition backup" }))
+  local done = keyferry.backup { source = zoo.session(many(), { writable = false }),
+    target = target, domain = domain(), mode = "add", report = paper,
+    on_progress = run.on_progress, on_error = run.on_error, changes = run.changes }
+  lu.assertNotEquals(done.status, "success")
+  return assert(keyferry.report.read(path, domain())), done
+end
+
+function TestReports.test_one_of_a_run_that_was_cut_off_is_of_no_whole_backup()
+  with(zoo.token("target"), function(target)
+    local report, done = report_of_a_part(target, { on_progress = function(n)
+      if n == 70 then error(core.error { code = "KFR_INTERRUPTED", what = "interrupted" }, 0) end
+    end })
+    lu.assertEquals({ done.cloned, #report.objects }, { 64, 64 })
+    local faults = {}
+    local outcome = keyferry.verify { source = report, target = target, domain = domain(),
+      on_result = function(found)
+        if found.err then table.insert(faults, tostring(found.err)) end
+      end }
+    lu.assertEquals({ outcome.status, outcome.same, outcome.failed }, { "partial", 64, 1 })
+    lu.assertStrContains(faults[1], "told of 64 of its objects")
+  end)
+  zoo.close(many())
+end
+
+-- What failed then and is there now is no failure any more; what was not tried is.
+function TestReports.test_one_of_a_run_that_was_stopped_is_of_no_whole_backup()
+  with(zoo.token("target"), function(target)
+    local report = report_of_a_part(target, { on_error = function() return "stop" end,
+      changes = function(object) -- no such change: this one fails
+        return object.label == "key 40" and { class = "data" } or nil
+      end })
+    lu.assertTrue(#report.objects < KEYS)
+    local outcome = keyferry.verify { source = report, target = target, domain = domain() }
+    lu.assertEquals(outcome.status, "partial")
+    lu.assertEquals(outcome.failed, 1)
+  end)
+  zoo.close(many())
+end
+
+local TestReaders = {}
+
+function TestReaders.test_a_file_that_was_read_before_is_compared_as_a_whole()
+  with(empty(), function(target)
+    for _, n in ipairs { 70, KEYS } do
+      local reader <close> = skip(assert(keyferry.archive.open(stream())), n)
+      local outcome = keyferry.verify { source = reader, target = target, domain = domain() }
+      lu.assertEquals({ outcome.status, outcome.missing }, { "partial", KEYS })
+    end
+  end, { writable = false })
+end
+
+function TestReaders.test_a_pipe_that_was_read_before_is_no_source()
+  with(empty(), function(target)
+    local reader <close> = skip(pipe(), 70)
+    local outcome = keyferry.verify { source = reader, target = target, domain = domain() }
+    lu.assertEquals(outcome.status, "failed")
+    lu.assertStrContains(tostring(outcome.reason), "70 objects of the stream had been read before")
+  end, { writable = false })
+end
+
+function TestReaders.test_a_backup_from_a_pipe_that_was_read_before_is_no_success()
+  with(zoo.token("target"), function(target)
+    local reader <close> = skip(pipe(), 70)
+    for _ = 1, 2 do
+      local done = keyferry.backup { source = reader, target = target, mode = "add",
+        domain = domain() }
+      lu.assertNotEquals(done.status, "success")
+      lu.assertStrContains(tostring(done.reason), "objects of the stream had been read before")
+    end
+    local done = keyferry.backup { source = reader, target = target, mode = "replace",
+      domain = domain() }
+    lu.assertNotEquals(done.status, "success")
+  end)
+end
+
+-- The end was reached without a look at a single mac.
+function TestReaders.test_what_was_read_without_the_domain_is_not_authenticated_by_its_end()
+  local reader <close> = assert(keyferry.archive.open(stream()))
+  lu.assertEquals(keyferry.archive.read(reader).objects, KEYS)
+  local found = keyferry.archive.read(reader, { domain = domain() })
+  lu.assertEquals({ found.objects, found.whole, found.authenticated }, { KEYS, true, true })
+  local other <close> = pipe()
+  keyferry.archive.read(other)
+  found = keyferry.archive.read(other, { domain = domain() })
+  lu.assertEquals({ found.objects, found.whole, found.authenticated }, { 0, false, false })
+  lu.assertStrContains(tostring(found.err), "had been read before")
+end
+
+local TestLogins = {}
+
+-- SoftHSM's store needs the PIN anyhow; an HSM that is worked through PKCS#11 just shows less.
+function TestLogins.test_who_sees_public_objects_alone_makes_no_backup_and_no_comparison()
+  stranger(few(), {}, function(source)
+    lu.assertEquals(#source:find(), 1)
+    with(zoo.token("target"), function(target)
+      for _, done in ipairs {
+        keyferry.backup { source = source, target = target, mode = "add", domain = domain(),
+          engine = "wrap" },
+        keyferry.backup { source = source, plan = true, domain = domain(), engine = "wrap" },
+        keyferry.send { source = source, to = tmp.dir() .. "/s", domain = domain(),
+          engine = "wrap" },
+        keyferry.verify { source = source, target = target, engine = "wrap" },
+        keyferry.verify { source = target, target = source, engine = "wrap" },
+      } do
+        lu.assertEquals(done.status, "failed")
+        lu.assertEquals(done.reason.code, "CKR_USER_NOT_LOGGED_IN")
+      end
+      lu.assertEquals(target:find(), {})
+    end)
+  end)
+end
+
+function TestLogins.test_a_target_that_hides_its_objects_is_not_replaced()
+  local token = zoo.copy(few())
+  with(zoo.copy(few()), function(source)
+    stranger(token, { writable = true }, function(target)
+      local done = keyferry.backup { source = source, target = target, mode = "replace",
+        domain = domain(), engine = "wrap" }
+      lu.assertEquals(done.status, "failed")
+      lu.assertEquals(done.reason.code, "CKR_USER_NOT_LOGGED_IN")
+    end)
+  end, { writable = false })
+  with(token, function(session) lu.assertEquals(#session:find(), 4) end)
+end
+
+-- What is hidden from somebody has vanished, as far as PKCS#11 says: no end is written.
+function TestLogins.test_a_stream_of_which_the_login_was_lost_is_none()
+  for _, engine in ipairs { "softhsm", "wrap" } do
+    with(zoo.copy(few()), function(source)
+      local path, told = tmp.dir() .. "/s", 0
+      local done = keyferry.send { source = source, to = path, domain = domain(),
+        engine = engine, on_result = function()
+          told = told + 1
+          if told == 1 then source:logout() end
+        end }
+      lu.assertTrue(told < 4)
+      lu.assertEquals(done.status, "failed")
+      lu.assertNil(core.file.exists(path))
+    end)
+  end
+end
+
+-- A failure is not what a flag forbids: it is not known whether it is the same key.
+function TestLogins.test_a_comparison_that_is_cut_off_in_the_middle_calls_nothing_the_same()
+  with(zoo.copy(few()), function(source)
+    with(zoo.copy(few()), function(target)
+      local outcome = keyferry.verify { source = source, target = target, engine = "wrap",
+        on_progress = function(n) if n == 1 then source:logout() end end }
+      lu.assertEquals({ outcome.status, outcome.same + outcome.failed }, { "partial", 4 })
+      lu.assertTrue(outcome.failed >= 2) -- of one the digest had been taken
+    end)
+  end)
+end
+
+return { TestReports = TestReports, TestReaders = TestReaders, TestLogins = TestLogins }
