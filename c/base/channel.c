@@ -17,6 +17,7 @@
 
 enum {
     BUFFER = 64 * 1024,
+    PIPE = 1024 * 1024, /* what Linux gives anybody (pipe(7)) */
     PATIENCE_MS = 200, /* between two looks at whether to stop */
     FILE_MODE = 0600
 };
@@ -127,6 +128,16 @@ static kf_rv start_reading(struct kf_channel *channel, struct kf_error *err)
     return KFR_OK;
 }
 
+/* Room for one side to go on while the other one is at something else. A pipe that stays
+ * as it is will do, too. */
+static void widen(const struct kf_channel *channel)
+{
+#ifdef F_SETPIPE_SZ
+    if (!channel->regular)
+        (void)fcntl(channel->fd, F_SETPIPE_SZ, PIPE);
+#endif
+}
+
 kf_rv kf_channel_source(const char *path, kf_channel_stop *stop,
                         struct kf_channel **out, struct kf_error *err)
 {
@@ -143,10 +154,12 @@ kf_rv kf_channel_source(const char *path, kf_channel_stop *stop,
         rv = kf_fail_errno(err, "open", "%s", path);
     if (!rv)
         rv = start_reading(channel, err);
-    if (rv)
+    if (rv) {
         kf_channel_free(channel);
-    else
+    } else {
+        widen(channel);
         *out = channel;
+    }
     return rv;
 }
 
@@ -382,10 +395,12 @@ kf_rv kf_channel_target(const char *path, bool replace, kf_channel_stop *stop,
         channel->fd = STDOUT_FILENO;
     if (!rv)
         rv = start_writing(channel, err);
-    if (rv)
+    if (rv) {
         kf_channel_free(channel);
-    else
+    } else {
+        widen(channel);
         *out = channel;
+    }
     return rv;
 }
 

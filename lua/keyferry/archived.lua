@@ -18,13 +18,31 @@ local Archived = {}
 -- @tfield[opt] string digest of its key material, as endpoint:digest gives it
 -- @tfield[opt] err trouble why its attributes cannot be shown
 
+-- What stays in memory of an object that waits: what it is told by.
+local BRIEF = { "label", "id", "class", "key_type", "certificate_type" }
+
+-- All attributes, read again when they were forgotten.
+local function known_of(self)
+    local known = rawget(self, "known")
+    if not known then
+        local head = rawget(self, "sealed"):head()
+        known = head and head.attributes or {}
+        rawset(self, "known", known)
+    end
+    return known
+end
+
 -- Fields that are no attributes are raw; a name that is no attribute is a slip.
 local function index(self, name)
     if Archived[name] then
         return Archived[name]
     end
-    local value = rawget(self, "known")[name]
-    if value == nil and name ~= "trouble" and name ~= "digest" and not core.value("CKA", name) then
+    local brief = rawget(self, "brief")
+    local value = brief and brief[name]
+    if value == nil and name ~= "brief" then
+        value = known_of(self)[name]
+    end
+    if value == nil and name ~= "brief" and name ~= "trouble" and name ~= "digest" and not core.value("CKA", name) then
         error(("an object has no field '%s'"):format(tostring(name)), 2)
     end
     return value
@@ -34,9 +52,8 @@ local meta = { __index = index, __name = "archived object" }
 
 function meta:__tostring()
     return ('%s%s "%s" (object %d of the stream)'):format(
-        tostring(self.known.class or "object"),
-        self.known.key_type and " " .. tostring(self.known.key_type) or "",
-        (tostring(self.known.label or "")):gsub("%c", "?"), self.handle)
+        tostring(self.class or "object"), self.key_type and " " .. tostring(self.key_type) or "",
+        (tostring(self.label or "")):gsub("%c", "?"), self.handle)
 end
 
 --- An object of a stream.
@@ -68,7 +85,18 @@ end
 --- All attributes but those that only the domain opens.
 -- @treturn table by nick
 function Archived:attributes()
-    return rawget(self, "known")
+    return known_of(self)
+end
+
+--- Keeps in memory only what an object is told by; the rest is read again when it is asked for.
+-- @local
+function Archived:forget()
+    local known, brief = known_of(self), {}
+    for _, name in ipairs(BRIEF) do
+        brief[name] = known[name]
+    end
+    rawset(self, "brief", brief)
+    rawset(self, "known", nil)
 end
 
 --- Whether a boolean attribute is there and true.
@@ -76,7 +104,7 @@ end
 -- @treturn boolean
 function Archived:has(name)
     local number = core.value("CKA", name)
-    return number ~= nil and rawget(self, "known")[core.nick("CKA", number)] == true
+    return number ~= nil and known_of(self)[core.nick("CKA", number)] == true
 end
 
 --- What could not be read: nothing, once it is sealed.

@@ -17,9 +17,6 @@ local check_interrupt = stopping.check_interrupt
 
 local M = {}
 
--- A stream is taken in with the same memory however long it is.
-local LARGEST_BATCH = 2048
-
 -- What a run asks of the end of a source.
 local End = {}
 End.__index = End
@@ -44,7 +41,6 @@ function M.find_damage() end
 
 function M:open_source()
     self.head = check(self.source:head())
-    self.largest_batch = LARGEST_BATCH
     self:attach_source()
 end
 
@@ -107,6 +103,12 @@ function M:each_object()
             self:emit(results.result_of(object, "skipped"))
         end
     end
+end
+
+-- A stream is taken in with little memory, however long it is.
+function M:queue_result(result)
+    results.methods.queue_result(self, result)
+    result.object:forget()
 end
 
 -- A stream that says that objects of its source are not in it is no whole backup; nor is what is

@@ -177,7 +177,7 @@ function M:commit_when_full()
     if self.mode ~= "replace" and not self.options.plan
         and self.target_end:staged() >= self.batch then
         self:commit()
-        self.batch = math.min(self.batch * 4, self.largest_batch or LARGEST_BATCH)
+        self.batch = math.min(self.batch * 4, LARGEST_BATCH)
     end
 end
 
