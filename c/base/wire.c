@@ -60,6 +60,19 @@ uint64_t kf_read_u64(struct kf_reader *reader)
     return read_number(reader, 8);
 }
 
+void kf_read_text(struct kf_reader *reader, char *text, size_t size)
+{
+    size_t len = kf_read_u8(reader);
+    const unsigned char *bytes = kf_read_bytes(reader, len);
+
+    if (!bytes || len >= size || memchr(bytes, '\0', len)) {
+        reader->bad = true;
+        return;
+    }
+    memcpy(text, bytes, len);
+    text[len] = '\0';
+}
+
 bool kf_reader_done(const struct kf_reader *reader)
 {
     return !reader->bad && reader->left == 0;
@@ -151,6 +164,14 @@ void kf_write_u32(struct kf_writer *writer, uint32_t value)
 void kf_write_u64(struct kf_writer *writer, uint64_t value)
 {
     write_number(writer, value, 8);
+}
+
+void kf_write_text(struct kf_writer *writer, const char *text, size_t size)
+{
+    size_t len = strnlen(text, size - 1);
+
+    kf_write_u8(writer, (uint8_t)len);
+    kf_write_bytes(writer, text, len);
 }
 
 void kf_write_u32_at(struct kf_writer *writer, size_t at, uint32_t value)

@@ -25,6 +25,9 @@ uint32_t kf_read_u32(struct kf_reader *reader);
 uint64_t kf_read_u64(struct kf_reader *reader);
 /* n bytes, or NULL and a bad reader; n = 0 gives a pointer not to be read from. */
 const unsigned char *kf_read_bytes(struct kf_reader *reader, size_t n);
+/* A byte of length and that many bytes without a NUL, as a C string into text; bad when
+ * they are not, or are more than `size` has room for. */
+void kf_read_text(struct kf_reader *reader, char *text, size_t size);
 /* Everything was read and nothing was missing. */
 bool kf_reader_done(const struct kf_reader *reader);
 
@@ -43,6 +46,8 @@ void kf_write_u16(struct kf_writer *writer, uint16_t value);
 void kf_write_u32(struct kf_writer *writer, uint32_t value);
 void kf_write_u64(struct kf_writer *writer, uint64_t value);
 void kf_write_bytes(struct kf_writer *writer, const void *bytes, size_t n);
+/* What kf_read_text reads: a C string, `size` (256 at most) bytes with its NUL. */
+void kf_write_text(struct kf_writer *writer, const char *text, size_t size);
 /* Writes a u32 over the four bytes at `at`, which were written before. */
 void kf_write_u32_at(struct kf_writer *writer, size_t at, uint32_t value);
 /* Room for n more bytes, counted as written: the caller fills them. NULL: bad. */

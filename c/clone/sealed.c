@@ -65,14 +65,6 @@ static bool body_fits(unsigned body, size_t wrapped_len)
 
 /* Encoding */
 
-static void write_text(struct kf_writer *out, const char *text, size_t size)
-{
-    size_t len = strnlen(text, size - 1);
-
-    kf_write_u8(out, (uint8_t)len);
-    kf_write_bytes(out, text, len);
-}
-
 static kf_rv write_hidden(const struct kf_attributes *hidden,
                           const struct kf_domain *domain, struct kf_writer *out,
                           struct kf_error *err)
@@ -163,8 +155,8 @@ kf_rv kf_sealed_encode(const struct kf_sealed *sealed, const struct kf_domain *d
     kf_write_u32(out, 0);
     kf_write_bytes(out, kf_domain_check(domain), KF_CHECK_BYTES);
     kf_write_u32(out, sealed->flags);
-    write_text(out, sealed->engine, sizeof sealed->engine);
-    write_text(out, sealed->source_serial, sizeof sealed->source_serial);
+    kf_write_text(out, sealed->engine, sizeof sealed->engine);
+    kf_write_text(out, sealed->source_serial, sizeof sealed->source_serial);
     open_at = out->len;
     kf_write_u32(out, 0);
     kf_attributes_write(out, sealed->open);
@@ -255,19 +247,6 @@ static kf_rv authenticate(const unsigned char *bytes, size_t len,
     return rv;
 }
 
-static void read_text(struct kf_reader *reader, char *text, size_t size)
-{
-    size_t len = kf_read_u8(reader);
-    const unsigned char *bytes = kf_read_bytes(reader, len);
-
-    if (!bytes || len >= size || memchr(bytes, '\0', len)) {
-        reader->bad = true;
-        return;
-    }
-    memcpy(text, bytes, len);
-    text[len] = '\0';
-}
-
 /* A set that fills exactly those bytes. */
 static struct kf_attributes *read_set(const void *bytes, size_t len, bool secret)
 {
@@ -311,8 +290,8 @@ static kf_rv read_open(struct kf_reader *reader, struct kf_sealed *out,
     const unsigned char *bytes;
 
     out->flags = kf_read_u32(reader);
-    read_text(reader, out->engine, sizeof out->engine);
-    read_text(reader, out->source_serial, sizeof out->source_serial);
+    kf_read_text(reader, out->engine, sizeof out->engine);
+    kf_read_text(reader, out->source_serial, sizeof out->source_serial);
     len = kf_read_u32(reader);
     bytes = kf_read_bytes(reader, len);
     if (reader->bad || !bytes || out->flags & ~(unsigned)FLAGS_KNOWN)

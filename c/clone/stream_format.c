@@ -84,25 +84,17 @@ static kf_rv head_mac(const unsigned char *bytes, size_t len,
     return kf_domain_mac(domain, slices, 2, mac, err);
 }
 
-static void write_text(struct kf_writer *out, const char *text, size_t size)
-{
-    size_t len = strnlen(text, size - 1);
-
-    kf_write_u8(out, (uint8_t)len);
-    kf_write_bytes(out, text, len);
-}
-
 static void write_fields(const struct kf_stream_head *head, struct kf_writer *out)
 {
     kf_write_bytes(out, head->check, sizeof head->check);
     kf_write_bytes(out, head->id, sizeof head->id);
     kf_write_u64(out, head->created);
     kf_write_u64(out, head->expected);
-    write_text(out, head->label, sizeof head->label);
-    write_text(out, head->serial, sizeof head->serial);
-    write_text(out, head->model, sizeof head->model);
-    write_text(out, head->manufacturer, sizeof head->manufacturer);
-    write_text(out, head->keyferry, sizeof head->keyferry);
+    kf_write_text(out, head->label, sizeof head->label);
+    kf_write_text(out, head->serial, sizeof head->serial);
+    kf_write_text(out, head->model, sizeof head->model);
+    kf_write_text(out, head->manufacturer, sizeof head->manufacturer);
+    kf_write_text(out, head->keyferry, sizeof head->keyferry);
 }
 
 kf_rv kf_stream_write_head(const struct kf_stream_head *head,
@@ -166,19 +158,6 @@ kf_rv kf_stream_check_opening(const unsigned char opening[KF_STREAM_OPENING],
     return KFR_OK;
 }
 
-static void read_text(struct kf_reader *reader, char *text, size_t size)
-{
-    size_t len = kf_read_u8(reader);
-    const unsigned char *bytes = kf_read_bytes(reader, len);
-
-    if (!bytes || len >= size || memchr(bytes, '\0', len)) {
-        reader->bad = true;
-        return;
-    }
-    memcpy(text, bytes, len);
-    text[len] = '\0';
-}
-
 static void read_number(struct kf_reader *reader, uint8_t *number, size_t len)
 {
     const unsigned char *bytes = kf_read_bytes(reader, len);
@@ -193,11 +172,11 @@ static bool read_fields(struct kf_reader *reader, struct kf_stream_head *out)
     read_number(reader, out->id, sizeof out->id);
     out->created = kf_read_u64(reader);
     out->expected = kf_read_u64(reader);
-    read_text(reader, out->label, sizeof out->label);
-    read_text(reader, out->serial, sizeof out->serial);
-    read_text(reader, out->model, sizeof out->model);
-    read_text(reader, out->manufacturer, sizeof out->manufacturer);
-    read_text(reader, out->keyferry, sizeof out->keyferry);
+    kf_read_text(reader, out->label, sizeof out->label);
+    kf_read_text(reader, out->serial, sizeof out->serial);
+    kf_read_text(reader, out->model, sizeof out->model);
+    kf_read_text(reader, out->manufacturer, sizeof out->manufacturer);
+    kf_read_text(reader, out->keyferry, sizeof out->keyferry);
     return kf_reader_done(reader);
 }
 

@@ -240,15 +240,6 @@ bool kf_attributes_set_ulong(struct kf_attributes *set, uint64_t type, uint64_t 
     return kf_attributes_set(set, type, KF_ULONG, bytes, sizeof bytes);
 }
 
-bool kf_attributes_set_form(struct kf_attributes *set, uint64_t type, enum kf_form form)
-{
-    struct kf_attribute *attribute = find(set, type);
-
-    if (attribute)
-        attribute->form = form;
-    return attribute != NULL;
-}
-
 void kf_attributes_remove(struct kf_attributes *set, uint64_t type)
 {
     struct kf_attribute *attribute = find(set, type);

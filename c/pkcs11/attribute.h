@@ -50,8 +50,6 @@ bool kf_attributes_set(struct kf_attributes *set, uint64_t type, enum kf_kind ki
                        const void *value, size_t len);
 bool kf_attributes_set_bool(struct kf_attributes *set, uint64_t type, bool value);
 bool kf_attributes_set_ulong(struct kf_attributes *set, uint64_t type, uint64_t value);
-/* False when there is no such attribute. */
-bool kf_attributes_set_form(struct kf_attributes *set, uint64_t type, enum kf_form form);
 void kf_attributes_remove(struct kf_attributes *set, uint64_t type);
 
 const struct kf_attribute *kf_attributes_get(const struct kf_attributes *set, uint64_t type);
