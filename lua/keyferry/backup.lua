@@ -346,7 +346,7 @@ function Run:work()
         self:complete_target()
         self:attach_target()
     else
-        self.target_engine = self:engine_without_target()
+        self.target_engine = self:engine_without_target() or core.engines()[1]
     end
     if self.mode ~= "create" then
         self:index_target()

@@ -79,6 +79,22 @@ local function tell(ctx, rows)
     end
 end
 
+-- The exit status: partial when anything that was named is no whole archive.
+local function conclude(ctx, archives, cut, unread)
+    local parts = {}
+    if unread > 0 then
+        parts[1] = ("%d of %d files could not be read"):format(unread, archives + unread)
+    end
+    if cut > 0 then
+        parts[#parts + 1] = ("%d of %s not whole"):format(cut, count(archives, "archive"))
+    end
+    if #parts == 0 then
+        return 0
+    end
+    return ctx:finish({ status = 1, reason = table.concat(parts, ", "),
+        hint = cut > 0 and "have what is not whole sent again, or take another copy of it" or nil })
+end
+
 local function run(ctx)
     local troubles, last = {}, nil
     local rows, cut = look_at_all(ctx, find(ctx, troubles), troubles)
@@ -92,14 +108,7 @@ local function run(ctx)
         return nil, last
     end
     tell(ctx, rows)
-    if #troubles > 0 then
-        return ctx:finish({ status = 1, reason = ("%d of %d files could not be read"):format(
-            #troubles, #rows + #troubles) })
-    elseif cut > 0 then
-        return ctx:finish({ status = 1,
-            reason = ("%d of %s not whole"):format(cut, count(#rows, "archive")) })
-    end
-    return 0
+    return conclude(ctx, #rows, cut, #troubles)
 end
 
 return {

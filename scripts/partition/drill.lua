@@ -48,6 +48,10 @@ end
 local function from_partition(ctx)
     local hsm = assert(keyferry.backup_hsm(ctx.options.serial))
     local partition = assert(hsm:partition(ctx.options.tokenpar))
+    if partition:unfinished() then
+        refuse(('partition "%s" is an unfinished backup: the run that made it was cut off')
+            :format(partition.label), "finish it with the same command that began it")
+    end
     local secrets = assert(ctx:secrets{ { "tokenpw", of = partition } })
     local session = assert(partition:login(secrets.tokenpw))
     return { source = session, domain = domain_of(ctx, session), partition = partition,

@@ -5,6 +5,10 @@ local keyferry = require("keyferry")
 
 local option = keyferry.option
 
+-- A domain belongs to its partition, so another one given helps only where one has none.
+local OTHER_DOMAIN = "give the domain that the backup was made with; into a partition of another "
+    .. "one it cannot go: make one with 'keyferry partition create'"
+
 -- The backup, and the partition that it goes back to. None is ever made.
 local function find(options)
     local hsm = assert(keyferry.backup_hsm(options.serial))
@@ -73,7 +77,11 @@ local function run(ctx)
         return ctx:finish{ code = "KFR_REFUSED", reason = reason, hint = hint }
     end
     open(ctx, found)
-    return ctx:conclude(restore(ctx, found), found.target.label)
+    local report = restore(ctx, found)
+    if report.reason and report.reason.code == "KFR_DOMAIN_MISMATCH" then
+        report.reason.hint = OTHER_DOMAIN
+    end
+    return ctx:conclude(report, found.target.label)
 end
 
 return {

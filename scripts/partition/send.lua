@@ -14,6 +14,16 @@ local function destination(ctx)
     return not ctx:is_terminal("output") and 1
 end
 
+-- A file that cannot be made, or is there, ends the command before anything is asked.
+local function check_file(path, force)
+    local ok, err = keyferry.can_create(path, force)
+    if not ok then
+        err.hint = err.code == "KFR_EXISTS" and "name another file; -force overwrites it"
+            or err.hint
+        error(err, 0)
+    end
+end
+
 -- A partition that has a domain of its own is asked for none.
 local function domain_secret(ctx, session)
     local known = ctx.options.defaultdomain or ctx:has_domain(session)
@@ -42,7 +52,7 @@ local function run(ctx)
     elseif to == 1 then
         ctx:leave_output() -- which is the stream's; what is said goes to the standard error
     else
-        assert(keyferry.can_create(to, ctx.options.force))
+        check_file(to, ctx.options.force)
     end
     local source = assert(keyferry.partition(ctx.options.partition))
     return ctx:conclude(send(ctx, source, to), "the stream")

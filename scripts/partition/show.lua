@@ -56,6 +56,13 @@ local function domain_text(domain)
     return domain or "none"
 end
 
+-- The mark names the source: its serial number and its label.
+local function cut_off(mark)
+    local serial, label = mark:match("^(%S+) (.+)$")
+    local of = serial and ('partition "%s" (serial %s)'):format(label, serial) or mark
+    return ("a backup of %s that was cut off"):format(of)
+end
+
 local function run(ctx)
     local partition = assert(keyferry.partition(ctx.options.partition))
     local inner, token = inside(ctx, partition), partition.token
@@ -76,7 +83,7 @@ local function run(ctx)
         { "Public space", space(token.free_public, token.total_public) },
         { "Cloning domain", domain_text(inner.domain) },
         { "Objects", inner.objects },
-        { "Unfinished", unfinished and "a backup of " .. unfinished .. " that was cut off" },
+        { "Unfinished", unfinished and cut_off(unfinished) },
     })
     ctx:event({
         event = "partition", label = partition.label, serial = partition.serial,

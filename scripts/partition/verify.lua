@@ -112,7 +112,7 @@ return {
     rules = rules,
     examples = {
         "keyferry partition verify -partition sa78par1 -tokenpar sa78par1backup -serial 496771",
-        "keyferry partition verify -report sa78par1.report -tokenpar sa78par1backup "
+        "keyferry partition verify -report sa78par1.json -tokenpar sa78par1backup "
             .. "-serial 496771 -challenge",
     },
     run = run,

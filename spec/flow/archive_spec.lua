@@ -94,6 +94,9 @@ function TestList.test_one_line_for_each_file()
     .. domain:check() .. " +whole")
   lu.assertStrMatches(done.out, ".*cut off after [1-6] objects?\n.*")
   ends(archive { "list", path }, 0, "\n1 archive\n")
+  shell.write(path .. ".no", "no")
+  ends(archive { "list", path, cut(), path .. ".no" }, 1,
+    "1 of 3 files could not be read, 1 of 2 archives not whole\n", "sent again")
 end
 
 function TestList.test_a_folder_stands_for_the_streams_in_it()

@@ -136,7 +136,9 @@ end
 function TestPartition.test_an_unfinished_one_is_no_backup()
   local s = scene.new("backed")
   s:inside("backup", [[assert(session:mark_unfinished("100001 payments"))]])
-  ends(drill(s, BACKUP), 5, "unfinished backup")
+  local done = drill(s, BACKUP)
+  ends(done, 5, "unfinished backup", "finish it with the same command")
+  lu.assertNotStrContains(done.out .. done.err, "-force") -- which is for -report
 end
 
 function TestPartition.test_an_empty_one_exercises_nothing()

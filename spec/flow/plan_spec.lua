@@ -253,6 +253,20 @@ function TestUse.test_combinations_that_make_no_sense_are_refused()
   lu.assertEquals(plan(s, { "-domain", "another" }).status, 4)
 end
 
+function TestUse.test_of_a_stream_whose_partition_is_to_be_made()
+  local s = scene.new()
+  local stream, before = s.home .. "/stream", nil
+  local done = s:run { "partition", "send", "-partition", "payments", "-file", stream,
+    env = scene.secrets() }
+  lu.assertEquals(done.status, 0, done.out .. done.err)
+  before = s:snapshot()
+  done = s:run { "partition", "receive", "-tokenpar", "backup", "-serial", scene.serial, "-file",
+    stream, "-plan", env = scene.secrets() }
+  lu.assertEquals(done.status, 0, done.out .. done.err)
+  lu.assertStrContains(done.out, "\n7 would be cloned\n")
+  lu.assertEquals(s:changes(before), {})
+end
+
 function TestUse.test_a_report_of_it_can_be_written()
   local s = scene.new("backed")
   local file = s.home .. "/plan.json"

@@ -351,6 +351,10 @@ function TestRefused.test_a_report_in_the_place_of_the_stream()
   local done = s:run { "partition", "send", "-partition", "payments", "-file", stream,
     env = scene.secrets() }
   lu.assertEquals(done.status, 0, done.out .. done.err)
+  done = s:run { "partition", "send", "-partition", "payments", "-file", stream,
+    env = scene.secrets() }
+  lu.assertEquals(done.status, 5, done.out .. done.err)
+  lu.assertStrContains(done.err, "-force overwrites it")
   local bytes = shell.read(stream)
   done = s:run { "partition", "receive", "-tokenpar", "new", "-serial", scene.serial, "-file",
     stream, "-report", stream, "-force", env = scene.secrets() }

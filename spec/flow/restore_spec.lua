@@ -529,6 +529,7 @@ local function assert_mismatch(s, how)
     for name, value in pairs(how) do words[name] = value end
     local done = s:restore(words)
     assert_status(done, 4, "'partition restore' failed: ")
+    lu.assertStrContains(done.err, "partition create'")
     lu.assertEquals(scene.counts(done.out), { cloned = 0, exists = 0, failed = 7 })
     lu.assertEquals(s:changes(before), {})
   end

@@ -140,6 +140,11 @@ function TestLines.test_an_unfinished_backup_and_other_domains_are_faults_of_the
   local done = verify(s)
   assert_ends(done, 1, "Partial")
   lu.assertStrContains(done.out, "Target: the partition is an unfinished backup")
+  local quiet = verify(s, { globals = { "--quiet" } })
+  lu.assertStrContains(quiet.err, "error: the target is not the same: target: the partition is an "
+    .. "unfinished backup: the run that made it was cut off\n  finish it")
+  lu.assertStrContains(s:run { "partition", "show", "-partition", "backup" }.out,
+    'a backup of partition "payments" (serial 100001) that was cut off\n')
   local list = events(s, {})
   lu.assertEquals({ list[1].event, list[1].side, list[1].status }, { "fault", "target", "failed" })
 end

@@ -276,6 +276,11 @@ function TestLua.test_names_inside_strings_are_escaped_for_lua()
   lu.assertEquals(offers('print("v'), {})
 end
 
+function TestLua.test_options_of_send()
+  lu.assertEquals(offers("keyferry.send{ so"), { "source", "source_engine" })
+  lu.assertEquals(offers('keyferry.send{ to = "a", fo'), { "force" })
+end
+
 function TestLua.test_options_of_backup_and_plan()
   lu.assertEquals(lines("r = keyferry.backup{ source = s, on_e"),
     { "r = keyferry.backup{ source = s, on_error", "r = keyferry.backup{ source = s, on_exists" })

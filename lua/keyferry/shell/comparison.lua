@@ -154,11 +154,22 @@ local function event(result, partitions)
     return fields
 end
 
+-- What is wrong with a side as a whole, until the end: its results, by context.
+local faults = setmetatable({}, { __mode = "k" })
+
+local function keep_fault(ctx, result)
+    if not result.object and not result.copy then
+        faults[ctx] = faults[ctx] or {}
+        table.insert(faults[ctx], result)
+    end
+end
+
 --- The line of one object and its JSON event.
 -- @param ctx the context
 -- @tparam comparison result as on_result of keyferry.verify gets it
 -- @tparam table partitions `target`, and `source` where there is one
 function M.tell(ctx, result, partitions)
+    keep_fault(ctx, result)
     ctx:print(lines[result.status](result))
     if ctx.json then
         ctx:event(event(result, partitions))
@@ -167,18 +178,35 @@ end
 
 local WRONG = {
     { "differing", "different" }, { "missing", "missing" }, { "extra", "without original" },
-    { "failed", "that cannot be compared, or faults of a whole side" },
+    { "failed", "that cannot be compared" },
 }
 
-local function reason_of(outcome)
+local REMEDY = "a backup with -add clones what is missing or differs; with -replace it also "
+    .. "removes what has no original"
+
+local function counted(outcome, told)
     local parts = {}
     for _, wrong in ipairs(WRONG) do
-        local n = outcome[wrong[1]]
+        local n = outcome[wrong[1]] - (wrong[1] == "failed" and #told or 0)
         if n > 0 then
             parts[#parts + 1] = ("%d %s"):format(n, wrong[2])
         end
     end
-    return "the target is not the same: " .. table.concat(parts, ", ")
+    return table.concat(parts, ", ")
+end
+
+-- Why the two are not the same, and what to do about it. The faults of a side stand there in
+-- words: under --quiet their lines are not printed.
+local function reason_of(outcome, told)
+    local parts, hint = { counted(outcome, told) }, nil
+    if parts[1] == "" then
+        parts[1] = nil
+    end
+    for _, fault in ipairs(told) do
+        parts[#parts + 1] = fault.where .. ": " .. (fault.err.what or tostring(fault.err))
+        hint = hint or fault.err.hint
+    end
+    return "the target is not the same: " .. table.concat(parts, "; "), hint or REMEDY
 end
 
 local function warn(ctx, outcome)
@@ -193,13 +221,16 @@ end
 -- @tparam outcome outcome as keyferry.verify returns it
 -- @treturn integer the exit status
 function M.conclude(ctx, outcome)
-    local status, reason = nil, outcome.reason
+    local status, reason, hint = nil, outcome.reason, nil
+    local told = faults[ctx] or {}
+    faults[ctx] = nil
     warn(ctx, outcome)
     if outcome.status == "partial" then
-        status, reason = 1, reason_of(outcome)
+        status = 1
+        reason, hint = reason_of(outcome, told)
     end
     return ctx:finish({
-        status = status, reason = reason,
+        status = status, reason = reason, hint = hint,
         counts = {
             same = outcome.same, differing = outcome.differing, missing = outcome.missing,
             extra = outcome.extra, uncompared = outcome.failed, unproved = outcome.unproved,

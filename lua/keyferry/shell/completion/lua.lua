@@ -4,6 +4,7 @@
 -- Values are only looked at: no function that a user wrote is called, nothing is opened but
 -- what lists the partitions.
 local backup = require("keyferry.backup")
+local send = require("keyferry.send")
 local verify = require("keyferry.verify")
 local names = require("keyferry.shell.completion.names")
 local text = require("keyferry.shell.text")
@@ -22,6 +23,7 @@ M.KEYWORDS = {
 -- The fields that tables given to these functions may have.
 M.FIELDS = {
     backup = backup.OPTIONS, plan = backup.OPTIONS, verify = verify.OPTIONS,
+    send = send.OPTIONS,
     configure = { "home", "config", "ask", "traceback" },
     create_hsm = { "name", "serial", "path" },
     error = { "code", "what", "hint", "call", "sys" },
