@@ -60,6 +60,7 @@ struct wrecks {
     struct kf_error *errors;
     char **names;
     size_t count;
+    size_t files; /* that were looked at */
 };
 
 static void forget(struct wrecks *wrecks)
@@ -136,6 +137,7 @@ static kf_rv find_wrecks(struct kf_session *session, bool thorough, struct reade
         rv = kf_store_names(reader->store, &names, &n_names, err);
     if (!rv) {
         reader->thorough = thorough;
+        wrecks->files = n_names;
         rv = survey(reader, names, n_names, wrecks, err);
     }
     kf_store_names_free(names, n_names);
@@ -158,6 +160,23 @@ kf_rv kf_softhsm_survey(struct kf_session *session, struct kf_error **out,
         *count = wrecks.count;
         wrecks.errors = NULL;
     }
+    forget(&wrecks);
+    close_reader(reader);
+    return rv;
+}
+
+kf_rv kf_softhsm_count(struct kf_session *session, size_t *files, size_t *count,
+                       struct kf_error *err)
+{
+    struct reader *reader = NULL;
+    struct wrecks wrecks = { 0 };
+    struct kf_error failed = { 0 };
+    kf_rv rv = find_wrecks(session, true, &reader, &wrecks, &failed);
+
+    if (rv && err)
+        *err = failed;
+    *files = wrecks.files;
+    *count = wrecks.count;
     forget(&wrecks);
     close_reader(reader);
     return rv;

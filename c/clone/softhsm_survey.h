@@ -21,6 +21,11 @@
 kf_rv kf_softhsm_survey(struct kf_session *session, struct kf_error **out,
                         size_t *count, struct kf_error *err);
 
+/* How many object files there are, and how many of them a survey finds or were never more
+ * than begun. What nobody sees without a login is among them. */
+kf_rv kf_softhsm_count(struct kf_session *session, size_t *files, size_t *wrecks,
+                       struct kf_error *err);
+
 /* Removes what a survey finds, and what was never more than begun, and tells how many
  * that were: only where it is known that nobody misses it. Takes the writer's lock. */
 kf_rv kf_softhsm_clear_wrecks(struct kf_session *session, size_t *count,

@@ -84,6 +84,27 @@ static int clear_damaged(lua_State *L)
 }
 
 /***
+How many object files a session's token has, those that its session does not show among them.
+@function softhsm.count_files
+@tparam session session of a partition that the engine softhsm can work
+@treturn[1] int how many
+@treturn[1] int how many of them are no whole objects, or were never more than begun
+@treturn[2] nil
+@treturn[2] err
+*/
+static int count_files(lua_State *L)
+{
+    struct kf_error err = { 0 };
+    size_t files = 0, wrecks = 0;
+
+    if (kf_softhsm_count(kf_lua_check_session(L, 1), &files, &wrecks, &err))
+        return kf_lua_refuse(L, &err);
+    lua_pushinteger(L, (lua_Integer)files);
+    lua_pushinteger(L, (lua_Integer)wrecks);
+    return 2;
+}
+
+/***
 Removes a token with everything in it, as softhsm2-util --delete-token does. A module that
 has the store open goes on listing it until it is opened again.
 @function softhsm.delete_token
@@ -300,6 +321,7 @@ static const luaL_Reg functions[] = {
     { "check", check_lengths },
     { "configuration", configuration },
     { "clear_damaged", clear_damaged },
+    { "count_files", count_files },
     { "damaged", damaged },
     { "delete_token", delete_token },
     { "has_label", has_label },

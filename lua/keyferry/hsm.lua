@@ -443,21 +443,15 @@ function Hsm:new_partition(before, slot, label)
                 :format(label, self.name), "look at the HSM with 'keyferry partition list'")
 end
 
--- Whether no object is in a token that could be one. What a program that was killed left half
--- written is none, and is not looked at: SoftHSM would make it up.
-local function is_empty(session)
-    local wrecks = session:probe("softhsm") and core.softhsm.damaged(session) or {}
-    local filters = { { token = true } }
-    if #wrecks > 0 then
-        filters = { { token = true, modifiable = true }, { token = true, modifiable = false } }
+-- Whether nothing is in a token but what is put there before its user PIN, whole or not: the
+-- mark of an unfinished backup. Files are counted, since private objects show themselves to
+-- nobody without that PIN.
+local function is_untouched(session)
+    local files, wrecks = nil, nil
+    if session:probe("softhsm") then
+        files, wrecks = core.softhsm.count_files(session)
     end
-    for _, filter in ipairs(filters) do
-        local objects = session:find(filter)
-        if not objects or #objects > 0 then
-            return false
-        end
-    end
-    return true
+    return files == 0 or files == 1 and (wrecks == 1 or session:unfinished() ~= nil)
 end
 
 --- Whether a program that was killed has left a partition without a user PIN. Nobody can log
@@ -469,7 +463,27 @@ function Hsm.is_half_made(_, partition)
         return false
     end
     local session <close> = partition:open()
-    return session ~= nil and is_empty(session)
+    return session ~= nil and is_untouched(session)
+end
+
+--- Removes a partition that is half made, if it still is: while a password was typed somebody
+-- may have gone on with it.
+-- @tparam partition partition
+-- @treturn[1] true
+-- @treturn[2] nil
+-- @treturn[2] err KFR_EXISTS: it is not half made any more
+function Hsm:delete_half_made(partition)
+    local lock <close>, err = core.softhsm.lock_tokens(self.conf) -- luacheck: ignore lock
+    if not lock then
+        return nil, err
+    end
+    self:refresh(partition)
+    if not self:is_half_made(partition) then
+        return fail("KFR_EXISTS", ('partition "%s" is in use by now: another program has gone on '
+                    .. 'with it'):format(partition.label),
+                    "look at it with 'keyferry partition show', then run again")
+    end
+    return self:delete_partition(partition)
 end
 
 --- Removes a partition with everything in it. PKCS#11 has no call for that: only soft HSMs
@@ -493,7 +507,7 @@ function Hsm:delete_partition(partition)
 end
 
 -- A signal must leave no partition half made, or half removed.
-for _, name in ipairs{ "create_partition", "delete_partition" } do
+for _, name in ipairs{ "create_partition", "delete_partition", "delete_half_made" } do
     Hsm[name] = guard.whole(Hsm[name])
 end
 

@@ -5,9 +5,14 @@ local lu = require("luaunit")
 
 local core = require("keyferry.core")
 local keyferry = require("keyferry")
+local object_file = require("support.object_file")
+local process = require("support.process")
+local scene = require("flow.scene")
+local shell = require("support.shell")
 local tmp = require("support.tmp")
 local zoo = require("support.zoo")
 
+local CKA_PRIVATE = 0x2
 local KEYS = 80 -- more than the first batch
 
 local made = {}
@@ -243,4 +248,66 @@ function TestLogins.test_a_comparison_that_is_cut_off_in_the_middle_calls_nothin
   end)
 end
 
-return { TestReports = TestReports, TestReaders = TestReaders, TestLogins = TestLogins }
+-- Partitions without a user PIN -----------------------------------------------------------
+
+local TestHalfMade = {}
+
+local FLAGS, USER_BLOB, PIN_INITIALIZED = 0x8000534B, 0x8000534D, 8
+
+-- Takes the user PIN from a token's file: its officer can give it another, and all is there.
+local function forget_pin(token)
+  local path = token.dir .. "/token.object"
+  local object = assert(object_file.parse(shell.read(path)))
+  local _, flags = object_file.get(object, FLAGS)
+  flags.value = string.pack(">I8", string.unpack(">I8", flags.value) & ~PIN_INITIALIZED)
+  for i = #object.records, 1, -1 do
+    if object.records[i].type == USER_BLOB then table.remove(object.records, i) end
+  end
+  shell.write(path, object_file.encode(object))
+end
+
+-- Nobody sees private objects without the PIN: that none is shown says nothing.
+function TestHalfMade.test_a_partition_that_has_lost_its_pin_is_not_made_again()
+  local s = scene.new("backed")
+  local target = s:target()
+  for file, object in pairs(target:objects()) do
+    local private = object[CKA_PRIVATE]
+    if private and private.value == "\0" then assert(os.remove(target.dir .. "/" .. file)) end
+  end
+  local files = target:files()
+  lu.assertTrue(#files > 3)
+  forget_pin(target)
+  for _, options in ipairs { {}, { "-force" } } do
+    local done = s:backup(options)
+    lu.assertEquals(done.status, 5, done.out .. done.err)
+    lu.assertEquals(target:files(), files)
+  end
+  os.remove(target.dir .. "/" .. files[1])
+  for i = 3, #files do os.remove(target.dir .. "/" .. files[i]) end
+  lu.assertEquals(s:backup {}.status, 5)
+  lu.assertEquals(target:files(), { files[2] })
+end
+
+-- While a password is typed somebody may go on with what had no PIN.
+function TestHalfMade.test_one_that_somebody_goes_on_with_is_left_alone()
+  local s = scene.new()
+  local vault = s:hsm("vault")
+  process.must { "softhsm2-util", "--init-token", "--free", "--label", "backup", "--so-pin",
+    scene.sopw, "--pin", scene.tokenpw, env = vault.env }
+  local token = s:target()
+  forget_pin(token)
+  local init_pin = ("SOFTHSM2_CONF=%s pkcs11-tool --module %s --token-label backup --login " ..
+    "--login-type so --so-pin '%s' --init-pin --new-pin '%s' >/dev/null 2>&1"):format(vault.conf,
+    vault.module, scene.sopw, scene.tokenpw)
+  local out = s:lua(([[
+    local vault = assert(keyferry.hsm("vault"))
+    local partition = assert(vault:partition("backup"))
+    print(vault:is_half_made(partition))
+    assert(os.execute(%q))
+    local ok, err = vault:delete_half_made(partition)
+    print(ok, err.code)]]):format(init_pin))
+  lu.assertStrContains(out, "true\nnil\tKFR_EXISTS")
+  lu.assertEquals(s:target().serial, token.serial)
+end
+
+return { TestHalfMade = TestHalfMade, TestReports = TestReports, TestReaders = TestReaders, TestLogins = TestLogins }

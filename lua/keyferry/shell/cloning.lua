@@ -185,7 +185,7 @@ function M:make_target(hsm, options)
     local session
     local remains, ok, partition, err = self.remains, true, nil, nil
     if remains then
-        ok, err = hsm:delete_partition(remains)
+        ok, err = hsm:delete_half_made(remains)
     end
     if ok then
         partition, err = hsm:create_partition(options)
@@ -205,7 +205,13 @@ end
 --- Removes the partition that ctx:make_target made, and says so.
 function M:remove_target()
     local partition, session = self.made.partition, self.made.session
+    local objects = session:find() or {}
     session:close()
+    if objects[1] then -- another program's: nothing of this run is there
+        self:warn('partition "%s" is left, since another program has put %d objects into it',
+            partition.label, #objects)
+        return
+    end
     local ok, err = partition.hsm:delete_partition(partition)
     if ok then
         self:note('Partition "%s" has been removed again.', partition.label)
