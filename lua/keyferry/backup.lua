@@ -250,7 +250,7 @@ end
 
 function Run:make_target()
     local target, err = guard.hook(self.options.create, self.given or self.source_domain,
-                                   self:source_name())
+                                   self:mark())
     if not target then
         stop(err)
     end

@@ -58,7 +58,7 @@ end
 
 -- The mark names the source: its serial number and its label.
 local function cut_off(mark)
-    local serial, label = mark:match("^(%S+) (.+)$")
+    local serial, label = mark:match("^(%S+) ([^\n]+)")
     local of = serial and ('partition "%s" (serial %s)'):format(label, serial) or mark
     return ("a backup of %s that was cut off"):format(of)
 end

@@ -297,8 +297,8 @@ function TestHalfMade.test_one_that_somebody_goes_on_with_is_left_alone()
   local token = s:target()
   forget_pin(token)
   local init_pin = ("SOFTHSM2_CONF=%s pkcs11-tool --module %s --token-label backup --login " ..
-    "--login-type so --so-pin '%s' --init-pin --new-pin '%s' >/dev/null 2>&1"):format(vault.conf,
-    vault.module, scene.sopw, scene.tokenpw)
+    "--login-type so --so-pin '%s' --init-pin --new-pin '%s' >/dev/null 2>&1")
+    :format(vault.conf, vault.module, scene.sopw, scene.tokenpw)
   local out = s:lua(([[
     local vault = assert(keyferry.hsm("vault"))
     local partition = assert(vault:partition("backup"))
@@ -310,4 +310,94 @@ function TestHalfMade.test_one_that_somebody_goes_on_with_is_left_alone()
   lu.assertEquals(s:target().serial, token.serial)
 end
 
-return { TestHalfMade = TestHalfMade, TestReports = TestReports, TestReaders = TestReaders, TestLogins = TestLogins }
+-- The mark ------------------------------------------------------------------------------------
+
+local TestMark = {}
+
+-- Cuts a backup of "payments" off when all but the last is there.
+local function cut_off(s, select)
+  return s:lua(([[
+    local secret = keyferry.secret
+    local vault, pin = assert(keyferry.hsm("vault")), secret(%q)
+    local session = assert(assert(keyferry.partition("payments")):login(secret(%q)))
+    local done = keyferry.backup{ source = session, domain = keyferry.domain(secret(%q)),
+      select = %s, discard = function() end,
+      create = function(domain, of)
+        local made = assert(vault:create_partition{ label = "backup", password = pin,
+          so_password = secret(%q), domain = domain, unfinished = of })
+        return made:login(pin, { writable = true })
+      end,
+      on_progress = function(n)
+        if n == 66 then error(keyferry.error{ code = "KFR_INTERRUPTED", what = "cut" }, 0) end
+      end }
+    io.write(tostring(done.unfinished), done.cloned)]]):format(scene.tokenpw, scene.password,
+    scene.domain, select or "nil", scene.sopw))
+end
+
+local function with_keys()
+  local s = scene.new()
+  s:inside("payments", ([[
+    for i = 1, %d do
+      assert(session:create{ class = "secret_key", key_type = "generic_secret", sign = true,
+        label = ("key %%02d"):format(i), id = string.pack(">I2", i), verify = true,
+        value = ("%%032d"):format(i), token = true, private = true, sensitive = true,
+        extractable = true })
+    end]]):format(KEYS))
+  return s
+end
+
+local marked = once("marked", function()
+  local s = with_keys()
+  lu.assertEquals(cut_off(s), "true64")
+  return s
+end)
+
+local function is_marked(s)
+  return #s:target():labelled("keyferry unfinished backup") > 0
+end
+
+-- It is what the whole run was to make, or it is unfinished.
+function TestMark.test_a_narrower_run_does_not_finish_what_another_one_began()
+  local s = marked():copy()
+  for _, match in ipairs { "nothing like it", "key 01", "*" } do
+    local done = s:backup { "-match", match }
+    lu.assertEquals(done.status, 1, done.out .. done.err)
+    lu.assertStrContains(done.err, "the target still is an unfinished backup")
+    lu.assertTrue(is_marked(s))
+  end
+  local done = s:restore { "-add" }
+  lu.assertEquals(done.status, 5, done.out .. done.err)
+  done = s:backup {}
+  lu.assertEquals(done.status, 0, done.out .. done.err)
+  lu.assertFalse(is_marked(s))
+end
+
+function TestMark.test_a_stream_of_a_part_does_not_finish_a_backup_of_all()
+  local s = marked():copy()
+  local function receive(...)
+    local file = tmp.dir() .. "/stream"
+    local done = s:run { "partition", "send", "-partition", "payments", "-file", file,
+      env = scene.secrets(), ... }
+    lu.assertEquals(done.status, 0, done.out .. done.err)
+    return s:run { "partition", "receive", "-tokenpar", "backup", "-serial", scene.serial,
+      "-file", file, env = scene.secrets { "PASSWORD" } }
+  end
+  local done = receive("-match", "key 0*")
+  lu.assertEquals(done.status, 1, done.out .. done.err)
+  lu.assertTrue(is_marked(s))
+  done = receive()
+  lu.assertEquals(done.status, 0, done.out .. done.err)
+  lu.assertFalse(is_marked(s))
+end
+
+function TestMark.test_the_run_that_began_with_a_selection_finishes_with_it()
+  local s = with_keys()
+  lu.assertEquals(cut_off(s, "{ label = 'key*', class = { 'secret_key' } }"), "true64")
+  local done = s:backup { "-match", "key*", "-class", "secret_key" }
+  lu.assertEquals(done.status, 0, done.out .. done.err)
+  lu.assertFalse(is_marked(s))
+  lu.assertEquals(#scene.labels(s:target()), KEYS)
+end
+
+return { TestMark = TestMark, TestHalfMade = TestHalfMade, TestReports = TestReports,
+  TestReaders = TestReaders, TestLogins = TestLogins }

@@ -111,7 +111,9 @@ function M:open_target()
     local options = self.options
     self:lock_target()
     self.unfinished = check_unfinished(self.target)
-    self.resumes = self.mode == "add" and self.unfinished == self:source_name()
+    local name, share = M.read_mark(self.unfinished or "")
+    self.resumes = self.mode == "add" and name == self:source_name()
+    self.begun_share = self.resumes and share
     self:find_target_damage()
     self.target_engine = choice.engine(self.target, options.target_engine or options.engine)
     self.target_own = choice.domain(self.target, self.target_engine, self.given,
@@ -124,6 +126,46 @@ end
 function M:source_name()
     local token = self.source:token()
     return token.serial .. " " .. token.label
+end
+
+local function takes_all(select)
+    return select == nil or type(select) == "table" and next(select) == nil
+end
+
+-- Which part of its source a run takes, in a few digits; "" for all. One function of a policy is
+-- like another. A stream may be a part by itself, which only its end tells.
+function M:share()
+    local select = self.options.select
+    local words = { self.head and "stream" or nil }
+    for name, value in pairs(takes_all(select) and {} or type(select) == "table" and select
+                             or { label = select }) do
+        local text = type(value) == "table" and table.concat(value, ",") or tostring(value)
+        words[#words + 1] = name .. "=" .. (type(value) == "function" and "?" or text)
+    end
+    table.sort(words)
+    local hash = words[1] and check(core.sha256(table.concat(words, "\n"))):sub(1, 6) or ""
+    return (hash:gsub(".", function(byte) return ("%02x"):format(byte:byte()) end))
+end
+
+--- The mark of the partition that this run is about to make.
+function M:mark()
+    local share = self:share()
+    return self:source_name() .. (share ~= "" and "\n" .. share or "")
+end
+
+--- What a mark says.
+-- @treturn string the source
+-- @treturn string which part of it
+function M.read_mark(mark)
+    local name, share = mark:match("^(.*)\n(%x+)$")
+    return name or mark, share or ""
+end
+
+-- Whether this run takes all that the one which was cut off was to take.
+function M:takes_the_rest()
+    local last = self.head and self.source:finished()
+    return self:share() == self.begun_share
+        or takes_all(self.options.select) and (not last or last.skipped == 0)
 end
 
 -- A run that was cut off may have left the partition without its domain, or with a part of it.
@@ -142,9 +184,15 @@ end
 
 -- The run has come to its end: what is on the target is what it was to be.
 function M:finish_target()
-    if not self.options.plan and (self.mode ~= "add" or self.resumes) then
-        check(self.target:mark_finished())
+    if self.options.plan or self.mode == "add" and not self.resumes then
+        return
+    elseif self.resumes and not self:takes_the_rest() then
+        self.cut_off = failure("KFR_REFUSED", "the target still is an unfinished backup: the run "
+                               .. "that was cut off was to clone other objects, too",
+                               "finish it with the command that began it, or without a selection")
+        return
     end
+    check(self.target:mark_finished())
 end
 
 function M:attach_target()

@@ -3,6 +3,7 @@
 -- the order of the questions, the confirmation, and what their options say of a run. Methods
 -- of a ctx.
 -- @classmod ctx
+local ends = require("keyferry.backup.ends")
 local keyferry = require("keyferry")
 
 local M = {}
@@ -167,7 +168,7 @@ function M:goes_on(run)
         self:note('Partition "%s" was made by half: it is made again.', target.label)
         run.target, self.remains = nil, target
         return true
-    elseif target:unfinished() == source.serial .. " " .. source.label then
+    elseif ends.read_mark(target:unfinished() or "") == source.serial .. " " .. source.label then
         self:note('Partition "%s" is the unfinished backup of partition "%s": the run goes on.',
             target.label, source.label)
         return true
