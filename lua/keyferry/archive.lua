@@ -131,11 +131,11 @@ function M.read(reader, options)
             options.on_object(archived.new(sealed, digest, contents.objects))
         end
     end
-    local last = not contents.err and reader:finished()
-    if last and last.objects ~= contents.objects then
-        contents.err = core.error{ code = "KFR_ARGUMENT", hint = "open it again",
-            what = "a part of the stream had been read before" }
-    elseif last then
+    local last
+    if not contents.err then
+        last, contents.err = archived.finished(reader, contents.objects)
+    end
+    if last then
         contents.whole, contents.authenticated = true, options.domain ~= nil
         contents.failed, contents.skipped = last.failed, last.skipped
     end

@@ -7,6 +7,7 @@
 
 local core = require "keyferry.core"
 local Partition = require "keyferry.partition"
+local stopping = require "keyferry.backup.stop"
 
 local M = {}
 local Archived = {}
@@ -32,17 +33,19 @@ local function known_of(self)
     return known
 end
 
+local MAY_LACK = { digest = true, trouble = true }
+
 -- Fields that are no attributes are raw; a name that is no attribute is a slip.
 local function index(self, name)
-    if Archived[name] then
+    if Archived[name] or MAY_LACK[name] then
         return Archived[name]
     end
     local brief = rawget(self, "brief")
     local value = brief and brief[name]
-    if value == nil and name ~= "brief" then
+    if value == nil then
         value = known_of(self)[name]
     end
-    if value == nil and name ~= "brief" and name ~= "trouble" and name ~= "digest" and not core.value("CKA", name) then
+    if value == nil and not core.value("CKA", name) then
         error(("an object has no field '%s'"):format(tostring(name)), 2)
     end
     return value
@@ -80,6 +83,32 @@ function M.source(reader)
         label = head.label, serial = head.serial, model = head.model,
         manufacturer = head.manufacturer,
     })
+end
+
+--- What the end of a stream says, when all of it was read.
+-- @param reader
+-- @int count how many objects it gave: what was read before from a pipe does not come again
+-- @treturn[1] table as reader:finished() gives it
+-- @treturn[2] nil
+-- @treturn[2] err KFR_ARGUMENT
+-- @local
+function M.finished(reader, count)
+    local last = reader:finished()
+    if last.objects ~= count then
+        return nil, stopping.failure("KFR_ARGUMENT", ("%d objects of the stream had been read "
+            .. "before"):format(last.objects - count), "open it again")
+    end
+    return last
+end
+
+--- Why a stream that came to its end is no whole backup: nil, it is.
+-- @tparam table last as reader:finished() gives it
+-- @treturn ?err
+-- @local
+function M.lack(last)
+    return last.failed > 0 and stopping.failure("KFR_NOT_CLONABLE", ("%d objects of the partition "
+        .. "could not be put into the stream"):format(last.failed),
+        "look at what 'keyferry partition send' said") or nil
 end
 
 --- All attributes but those that only the domain opens.

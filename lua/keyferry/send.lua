@@ -6,6 +6,7 @@
 
 local core = require "keyferry.core"
 local backup = require "keyferry.backup"
+local damage = require "keyferry.backup.damage"
 local results = require "keyferry.backup.results"
 local stopping = require "keyferry.backup.stop"
 
@@ -33,12 +34,8 @@ Sending.__index = Sending
 -- Objects are read one by one: a partition may have many, and a stream takes no more memory
 -- for them. The number of those that there are is the most that the stream can hold.
 function Sending:select_objects()
-    local filters = { { token = true } }
-    if #self.damaged > 0 then -- SoftHSM makes up what they lack at the first look
-        filters = { { token = true, modifiable = true }, { token = true, modifiable = false } }
-    end
     self.iterators, self.expected, self.report.selected = {}, 0, #self.damaged
-    for i, filter in ipairs(filters) do
+    for i, filter in ipairs(damage.filters(self.damaged)) do
         local iterator, count = self.source_end:each(filter)
         self.iterators[i] = check(iterator, count)
         self.expected = self.expected + count

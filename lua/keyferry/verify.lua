@@ -14,6 +14,8 @@ local pairing = require "keyferry.verify.pairing"
 local sides = require "keyferry.verify.sides"
 local stopping = require "keyferry.backup.stop"
 
+local reason_of = stopping.reason_of
+
 local M = {}
 
 --- All that verify{...} takes; the prompt completes them, too.
@@ -182,15 +184,6 @@ function Run:close_ends()
         there:close()
     end
     self.ends = {}
-end
-
--- Why a run ended early, when that is no mistake of the policy: nil for one.
-local function reason_of(thrown)
-    if getmetatable(thrown) == stopping.Stop then
-        return thrown.err
-    end
-    local code = type(thrown) == "table" and rawget(thrown, "code")
-    return code == "KFR_INTERRUPTED" and thrown or nil
 end
 
 local perform = guard.whole(function(run)

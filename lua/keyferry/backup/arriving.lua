@@ -114,16 +114,7 @@ end
 -- A stream that says that objects of its source are not in it is no whole backup; nor is what is
 -- left of a pipe that somebody has read from.
 function M:see_end(count)
-    local last = self.source:finished()
-    if last and last.objects ~= count then
-        stop(failure("KFR_ARGUMENT", ("%d objects of the stream had been read before")
-            :format(last.objects - count), "open it again"))
-    end
-    if last and last.failed > 0 then
-        self.incomplete = failure("KFR_NOT_CLONABLE", ("%d objects of the partition could not be "
-            .. "put into the stream"):format(last.failed),
-            "look at what 'keyferry partition send' said")
-    end
+    self.incomplete = archived.lack(check(archived.finished(self.source, count)))
     return nil
 end
 

@@ -1,34 +1,15 @@
 -- SPDX-License-Identifier: MIT
 --- What of the source a run is about. Methods of a run.
-local core = require "keyferry.core"
+local damage = require "keyferry.backup.damage"
 local guard = require "keyferry.guard"
 local matching = require "keyferry.matching"
-local stopping = require "keyferry.backup.stop"
-
-local check = stopping.check
 
 local M = {}
 
 -- What the source has and no listing shows (core.softhsm.damaged): it may be the key that
 -- matters, so a run without it is no success.
 function M:find_damage()
-    if self.source:probe("softhsm") then
-        self.damaged = check(core.softhsm.damaged(self.source))
-    end
-end
-
--- The objects of the source. Where some are damaged only those that have all attributes: at
--- the first look SoftHSM makes up what is missing, and writes it.
-function M:find_objects()
-    if #self.damaged == 0 then
-        return check(self.source_end:find{ token = true })
-    end
-    local objects = {}
-    for _, modifiable in ipairs{ true, false } do
-        local some = check(self.source_end:find{ token = true, modifiable = modifiable })
-        table.move(some, 1, #some, #objects + 1, objects)
-    end
-    return objects
+    self.damaged = damage.of(self.source)
 end
 
 function M:make_test()
@@ -47,7 +28,7 @@ end
 function M:select_objects()
     local chosen, skipped = {}, {}
     self.test = self:make_test()
-    for _, object in ipairs(self:find_objects()) do
+    for _, object in ipairs(damage.find_whole(self.source_end, self.damaged)) do
         local list = self:is_chosen(object) and chosen or skipped
         list[#list + 1] = object
     end

@@ -13,6 +13,17 @@ function M.stop(err)
     error(setmetatable({ err = err }, M.Stop), 0)
 end
 
+--- Why a run ended early, when that is no mistake of the policy: nil for one.
+-- @param thrown what came out of the run
+-- @treturn ?err
+function M.reason_of(thrown)
+    if getmetatable(thrown) == M.Stop then
+        return thrown.err
+    end
+    local code = type(thrown) == "table" and rawget(thrown, "code")
+    return code == "KFR_INTERRUPTED" and thrown or nil
+end
+
 --- A value that a call gave, or the end of the run with its error.
 function M.check(value, err)
     if value == nil or value == false then

@@ -4,6 +4,7 @@
 local core = require "keyferry.core"
 local archived = require "keyferry.archived"
 local choice = require "keyferry.backup.choice"
+local damage = require "keyferry.backup.damage"
 local described = require "keyferry.verify.described"
 local Item = require "keyferry.verify.item"
 local record = require "keyferry.record"
@@ -14,22 +15,8 @@ local failure = stopping.failure
 
 local M = {}
 
--- A key half written is filled up with defaults by SoftHSM at the first look, and written: so
--- what is damaged is found before, and not looked at.
-local function find_all(there, damaged)
-    if #damaged == 0 then
-        return check(there:find{ token = true })
-    end
-    local objects = {}
-    for _, modifiable in ipairs{ true, false } do
-        local some = check(there:find{ token = true, modifiable = modifiable })
-        table.move(some, 1, #some, #objects + 1, objects)
-    end
-    return objects
-end
-
 function M:find_damage(session, where)
-    local damaged = session:probe("softhsm") and check(core.softhsm.damaged(session)) or {}
+    local damaged = damage.of(session)
     for _, err in ipairs(damaged) do
         self:find_fault(err, where)
     end
@@ -61,7 +48,7 @@ function M:open_side(session, engine, domain, where)
     self:find_unfinished(session, where)
     local there = check(session:endpoint(engine, domain))
     self.ends[#self.ends + 1] = there
-    return live_items(find_all(there, damaged), there)
+    return live_items(damage.find_whole(there, damaged), there)
 end
 
 -- The source ---------------------------------------------------------------------------
@@ -118,14 +105,6 @@ local function streamed(sealed, digest, number, domain)
     })
 end
 
--- What was read before from a pipe does not come again.
-local function check_whole(last, count)
-    if last and last.objects ~= count then
-        stopping.stop(failure("KFR_ARGUMENT", ("%d objects of the stream had been read before")
-            :format(last.objects - count), "open it again"))
-    end
-end
-
 local function read_stream(self, reader, domain)
     local items = {}
     if reader:seekable() then
@@ -140,12 +119,9 @@ local function read_stream(self, reader, domain)
     if digest then
         stopping.stop(digest)
     end
-    local last = reader:finished()
-    check_whole(last, #items)
-    if last and last.failed > 0 then
-        self:find_fault(failure("KFR_NOT_CLONABLE", ("%d objects of the partition could not be put "
-            .. "into the stream"):format(last.failed),
-            "look at what 'keyferry partition send' said"), "source")
+    local lack = archived.lack(check(archived.finished(reader, #items)))
+    if lack then
+        self:find_fault(lack, "source")
     end
     return items
 end
