@@ -24,6 +24,7 @@ local matching = require "keyferry.matching"
 local stop = stopping.stop
 local failure = stopping.failure
 local check_interrupt = stopping.check_interrupt
+local reason_of = stopping.reason_of
 local result_of = results.result_of
 
 local M = {}
@@ -391,15 +392,6 @@ function Run:close_ends()
     end
 end
 
--- Why a run ended early, when that is no mistake of the policy: nil for one.
-local function reason_of(thrown)
-    if getmetatable(thrown) == stopping.Stop then
-        return thrown.err
-    end
-    local code = type(thrown) == "table" and rawget(thrown, "code")
-    return code == "KFR_INTERRUPTED" and thrown or nil
-end
-
 local running = {} -- runs that have begun, the innermost last
 local cut_off -- the counts of the last one whose caller got no report
 
@@ -465,7 +457,7 @@ end
 -- @tparam table options
 --
 --   * `source`: a session logged in as the Crypto Officer; read-only is enough. Or a sealed
---     stream (keyferry.stream_reader)
+--     stream (keyferry.archive.open)
 --   * `target`: a read/write session logged in as the Crypto Officer
 --   * `mode`: with a target: "add" (what is there is neither duplicated nor overwritten) or
 --     "replace" (afterwards the target holds exactly what was selected; all or nothing)
