@@ -139,6 +139,21 @@ function TestKilled.test_what_was_durable_is_there_and_said()
   end
 end
 
+-- What is added to a backup that is whole comes whole or not at all, too.
+function TestKilled.test_add_too()
+  local s = scene.new("backed")
+  for i = 1, 3 do s:source():aes("kek2", "2" .. i) end
+  local some = 0
+  for n = 2, 50, 6 do
+    local t = s:copy()
+    some = some + (killed_at(t, "backup", n, { "-add" }) and 0 or 1)
+    local done = t:backup { "-add" }
+    lu.assertEquals(done.status, 0, n .. words(done))
+    lu.assertEquals(scene.contents(t:target()), scene.contents(t:source()), n)
+  end
+  lu.assertTrue(some >= 5, some)
+end
+
 -- A replacement that was killed left the old backup, or what it was replaced by.
 function TestKilled.test_replace_too()
   local s = scene.new("backed")
@@ -303,7 +318,7 @@ function TestStopped.test_a_signal_keeps_what_is_there_marked_and_the_run_goes_o
       lu.assertEquals(done.status, 130, words(done))
       lu.assertEquals(scene.counts(done.out).cloned, there)
       lu.assertStrContains(done.err,
-        ('Partition "backup" is an unfinished backup of %d objects: the same command goes on.')
+        ('partition "backup" is an unfinished backup of %d objects: the same command goes on\n')
         :format(there))
     end
     lu.assertTrue(there > 0 and there < KEYS, there)
