@@ -40,7 +40,7 @@ local function conclude(ctx, found)
         ctx:warn("%d objects of the partition could not be put into it", found.failed)
     end
     if not found.authenticated then
-        ctx:print("Nothing of this is authenticated; with -domain it is.")
+        ctx:print("Nothing of this is authenticated; with KEYFERRY_DOMAIN or -domain it is.")
     end
     return 0
 end

@@ -77,6 +77,13 @@ end
 
 local TestSelect = {}
 
+function TestSelect.test_a_run_that_selects_nothing_warns()
+  local s = scene.new("backed")
+  local done = s:backup { "-add", "-match", "nothing like it", globals = { "--quiet" } }
+  lu.assertEquals(done.status, 0, done.out .. done.err)
+  lu.assertStrContains(done.err, "warning: no object was selected: all 7 were skipped\n")
+end
+
 function TestSelect.test_match_takes_labels_as_a_shell_does()
   for glob, labels in pairs { ["t*"] = { "tls-web", "tls-web" }, ["?ac"] = { "mac" },
     ["[kn]*"] = { "kek", "note" }, ["tls-we?"] = { "tls-web", "tls-web" }, ["tls.web"] = {} } do

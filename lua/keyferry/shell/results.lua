@@ -84,7 +84,7 @@ local function warn(ctx, report, target)
         ctx:warn("the report could not be written: %s", tostring(report.unwritten))
     end
     if report.unfinished then
-        ctx:note('Partition "%s" is an unfinished backup of %d objects: the same command goes on.',
+        ctx:warn('partition "%s" is an unfinished backup of %d objects: the same command goes on',
             target, report.cloned + report.exists)
     end
     if report.target_without_domain and not report.sealed then
@@ -95,6 +95,9 @@ local function warn(ctx, report, target)
         ctx:warn('partition "%s" holds what nobody can read and no backup is, left by a program '
             .. "that was killed or a disk that failed: %s", target,
             tostring(report.target_damaged))
+    end
+    if report.status == "success" and report.selected == 0 and report.skipped > 0 then
+        ctx:warn("no object was selected: all %d were skipped", report.skipped)
     end
     if report.unproved > 0 then
         ctx:warn("%d objects could not be challenged, since their flags allow no operation "
