@@ -335,6 +335,19 @@ kf_rv kf_file_write(const char *path, const void *bytes, size_t len, mode_t mode
 
 /* ---- new files ---- */
 
+/* A link such as /dev/stdout, in whose place nobody wants a file: it leads to a device or a
+ * pipe, or to what a process has open (proc(5)). */
+static bool leads_to_no_file(const char *path)
+{
+    char target[sizeof "/proc/"];
+    struct stat status;
+
+    if (readlink(path, target, sizeof target) == (ssize_t)sizeof target &&
+        memcmp(target, "/proc/", strlen("/proc/")) == 0)
+        return true;
+    return stat(path, &status) == 0 && !S_ISREG(status.st_mode);
+}
+
 static kf_rv refuse_what_is_there(const char *path, bool replace, struct kf_error *err)
 {
     struct stat status;
@@ -346,9 +359,9 @@ static kf_rv refuse_what_is_there(const char *path, bool replace, struct kf_erro
     if (!replace)
         return kf_fail(err, KFR_EXISTS, "", "name another file, or remove that one",
                        "%s is there already", path);
-    /* In the place of a device or a pipe there would be a file. What a link leads to is
-     * no concern: the link is replaced. */
-    if (!S_ISREG(status.st_mode) && !S_ISLNK(status.st_mode))
+    /* In the place of a device or a pipe there would be a file. A link to a file, or to
+     * nothing, is replaced itself. */
+    if (!S_ISREG(status.st_mode) && (!S_ISLNK(status.st_mode) || leads_to_no_file(path)))
         return kf_fail(err, KFR_ARGUMENT, "", "name a file", "%s is not a regular file",
                        path);
     return KFR_OK;

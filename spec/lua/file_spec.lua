@@ -87,6 +87,19 @@ function TestFile.test_where_no_file_can_be_put()
   lu.assertEquals(refused(file.can_create(dir .. "/link/x")).sys, 20)
 end
 
+-- /dev/stdout is such a link: root would put a file in its place for everybody.
+function TestFile.test_a_link_that_leads_to_no_file_is_not_replaced()
+  local dir = tmp.dir()
+  assert(os.execute("mkfifo " .. dir .. "/pipe"))
+  for i, to in ipairs { "/dev/null", "/proc/self/fd/1", dir, dir .. "/pipe" } do
+    local link = ("%s/link %d"):format(dir, i)
+    assert(os.execute(("ln -s %s %s"):format(to, shell.quote(link))))
+    lu.assertEquals(refused(file.create(link, "x", 384, true)).code, "KFR_ARGUMENT", to)
+    lu.assertEquals(refused(file.can_create(link, true)).code, "KFR_ARGUMENT", to)
+    lu.assertEquals(shell.lines("readlink " .. shell.quote(link)), { to })
+  end
+end
+
 function TestFile.test_what_others_may_write_is_not_trusted()
   local path = tmp.file("return 1")
   lu.assertTrue(file.trusted(path))
