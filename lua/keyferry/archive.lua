@@ -7,6 +7,7 @@
 local core = require "keyferry.core"
 local archived = require "keyferry.archived"
 local guard = require "keyferry.guard"
+local Partition = require "keyferry.partition"
 
 local M = {}
 
@@ -87,6 +88,18 @@ function M.find(path)
         end
     end
     return found
+end
+
+--- What a stream is of: its source as a partition, for its label, its serial number and the URIs
+-- of its objects. No token is behind it.
+-- @param reader as keyferry.archive.open gives it
+-- @treturn partition
+function M.source(reader)
+    local head = reader:head()
+    return Partition.new({ name = "of the stream" }, {
+        label = head.label, serial = head.serial, model = head.model,
+        manufacturer = head.manufacturer,
+    })
 end
 
 --- What a stream held that was read.

@@ -6,7 +6,6 @@
 -- @classmod keyferry.archived
 
 local core = require "keyferry.core"
-local Partition = require "keyferry.partition"
 local stopping = require "keyferry.backup.stop"
 
 local M = {}
@@ -71,18 +70,6 @@ function M.new(sealed, digest, number)
         sealed = sealed, digest = digest, handle = number, trouble = not head and err or nil,
         known = head and head.attributes or {},
     }, meta)
-end
-
---- What a stream is of: its source as a partition, for its label, its serial number and the URIs
--- of its objects. No token is behind it.
--- @param reader as keyferry.archive.open gives it
--- @treturn partition
-function M.source(reader)
-    local head = reader:head()
-    return Partition.new({ name = "of the stream" }, {
-        label = head.label, serial = head.serial, model = head.model,
-        manufacturer = head.manufacturer,
-    })
 end
 
 --- What the end of a stream says, when all of it was read.

@@ -8,7 +8,6 @@
 
 local core = require "keyferry.core"
 local archive = require "keyferry.archive"
-local archived = require "keyferry.archived"
 local backup = require "keyferry.backup"
 local config = require "keyferry.config"
 local glob = require "keyferry.glob"
@@ -40,7 +39,6 @@ local M = {
     send = send.run,
     verify = verify.run,
     archive = archive,
-    stream_source = archived.source,
 }
 
 local DEFAULT_DOMAIN = "keyferry default domain"

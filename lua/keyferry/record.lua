@@ -7,6 +7,7 @@
 -- @module keyferry.record
 
 local core = require "keyferry.core"
+local hex = require "keyferry.hex"
 
 local M = {}
 
@@ -106,10 +107,6 @@ local function is_plain(text)
         and utf8.len(text) ~= nil
 end
 
-local function to_hex(text)
-    return (text:gsub(".", function(byte) return ("%02x"):format(byte:byte()) end))
-end
-
 local encoders
 
 local function encode_table(value)
@@ -126,7 +123,7 @@ encoders = {
         return value > -LARGEST and value < LARGEST and value or ("int:%d"):format(value)
     end,
     string = function(value)
-        return is_plain(value) and value or "hex:" .. to_hex(value)
+        return is_plain(value) and value or "hex:" .. hex.of(value)
     end,
     table = encode_table,
 }
@@ -145,13 +142,6 @@ end
 -- @return what record.decode_value makes a value of again
 function M.encode_value(value)
     return encoders[type(value)](value)
-end
-
-local function from_hex(digits)
-    if #digits % 2 == 1 or digits:find("[^0-9a-f]") then
-        error("hex digits are expected", 0)
-    end
-    return (digits:gsub("..", function(pair) return string.char(tonumber(pair, 16)) end))
 end
 
 local decoders
@@ -174,7 +164,7 @@ decoders = {
     string = function(value)
         local kind, rest = value:match("^(%a+):(.*)$")
         if kind == "hex" then
-            return from_hex(rest)
+            return hex.bytes(rest) or error("hex digits are expected", 0)
         elseif kind == "int" then
             return whole(tonumber(rest:match("^%-?%d+$")))
         end

@@ -23,6 +23,7 @@
 
 local core = require "keyferry.core"
 local form = require "keyferry.report.form"
+local hex = require "keyferry.hex"
 local reading = require "keyferry.report.reading"
 local record = require "keyferry.record"
 
@@ -197,9 +198,9 @@ function Paper:add(result, digest)
         line.attributes = encoded
         line.class, line.key_type = encoded.CKA_CLASS, encoded.CKA_KEY_TYPE
         line.label = encoded.CKA_LABEL
-        line.id = rec.CKA_ID and form.hex(rec.CKA_ID) or nil
+        line.id = rec.CKA_ID and hex.of(rec.CKA_ID) or nil
     end
-    line.digest = digest and form.hex(digest) or nil
+    line.digest = digest and hex.of(digest) or nil
     line.changes = changes_of(result.changes)
     line = form.encode(line)
     self.size = self.size + #line + 2

@@ -30,7 +30,7 @@ local function from_stream(ctx)
     local reader = open_stream(ctx.options.file)
     local secrets = assert(ctx:secrets{ { "domain", unless = ctx.options.defaultdomain } })
     return { source = reader, domain = ctx:domain(secrets.domain),
-             partition = keyferry.stream_source(reader),
+             partition = keyferry.archive.source(reader),
              name = "the stream " .. ctx.options.file }
 end
 

@@ -19,7 +19,7 @@ local function find(options, stream)
     local run = { hsm = assert(keyferry.backup_hsm(options.serial)), stream = stream }
     local found = assert(run.hsm:find_partitions(options.tokenpar))
     run.target = found[1] and assert(run.hsm:partition(options.tokenpar))
-    run.source = keyferry.stream_source(stream)
+    run.source = keyferry.archive.source(stream)
     return run
 end
 

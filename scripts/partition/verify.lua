@@ -12,7 +12,7 @@ local function find(options)
         run.source = assert(keyferry.partition(options.partition, { except = run.hsm }))
     elseif options.file then
         run.stream = assert(keyferry.archive.open(options.file))
-        run.source = keyferry.stream_source(run.stream)
+        run.source = keyferry.archive.source(run.stream)
     else
         assert(keyferry.report.head(options.report))
     end

@@ -9,6 +9,7 @@
 --     "mac":"..."      domain:authenticate of all bytes before this line; null without a domain
 local cjson = require("cjson").new()
 local core = require "keyferry.core"
+local hex = require "keyferry.hex"
 
 local M = { VERSION = 1 }
 
@@ -105,16 +106,6 @@ function M.lines(names, members)
     return table.concat(list)
 end
 
-local function hex(bytes)
-    return (bytes:gsub(".", function(byte) return ("%02x"):format(byte:byte()) end))
-end
-
-M.hex = hex
-
-function M.from_hex(digits)
-    return (digits:gsub("..", function(pair) return string.char(tonumber(pair, 16)) end))
-end
-
 local HEAD = '{\n"keyferry_report":%d,\n'
 local HEAD_PATTERN = '^{\n"keyferry_report":(%d+),\n'
 local MAC_LINE = #'"mac":""\n}\n' + 64
@@ -137,7 +128,7 @@ function M.seal(body, domain)
     if not hash then
         return nil, err
     end
-    local vouched = body .. ('"sha256":"%s",\n'):format(hex(hash))
+    local vouched = body .. ('"sha256":"%s",\n'):format(hex.of(hash))
     local mac = nil
     if domain then
         mac, err = domain:authenticate(vouched)
@@ -145,7 +136,7 @@ function M.seal(body, domain)
             return nil, err
         end
     end
-    return vouched .. ('"mac":%s\n}\n'):format(mac and '"' .. hex(mac) .. '"' or "null")
+    return vouched .. ('"mac":%s\n}\n'):format(mac and '"' .. hex.of(mac) .. '"' or "null")
 end
 
 -- What is before the last line, and the digits of its mac; false for null.
@@ -172,8 +163,8 @@ function M.split(bytes)
         or bytes:sub(1, NEAR):find('"keyferry_report"%s*:') ~= nil
         or #bytes > 4 and HEAD:sub(1, #bytes) == bytes
     if hash and #hash == 64 then
-        parts.vouched, parts.mac = vouched, mac and M.from_hex(mac)
-        parts.is_whole = core.sha256(vouched:sub(1, -HASH_LINE - 1)) == M.from_hex(hash)
+        parts.vouched, parts.mac = vouched, mac and hex.bytes(mac)
+        parts.is_whole = core.sha256(vouched:sub(1, -HASH_LINE - 1)) == hex.bytes(hash)
     end
     return parts
 end

@@ -3,6 +3,7 @@
 -- something.
 local core = require "keyferry.core"
 local form = require "keyferry.report.form"
+local hex = require "keyferry.hex"
 local record = require "keyferry.record"
 
 local M = { LARGEST = 256 * 1024 * 1024 }
@@ -94,7 +95,7 @@ local function object_of(line, number)
     line.class, line.key_type = rec.CKA_CLASS, rec.CKA_KEY_TYPE
     line.certificate_type = rec.CKA_CERTIFICATE_TYPE
     line.label, line.id = rec.CKA_LABEL, rec.CKA_ID
-    line.digest = line.digest and form.from_hex(line.digest)
+    line.digest = line.digest and hex.bytes(line.digest)
     line.changes = line.changes and record.decode(line.changes)
     return line
 end

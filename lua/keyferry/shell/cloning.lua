@@ -158,7 +158,7 @@ end
 --- Whether the target is what a run that was cut off has left, of the same source: then the same
 -- command goes on with it. One that has no user PIN yet is made again.
 -- @tparam table run `hsm`; `target`, nil afterwards when it is to be made again; `source`, the
---   partition or a stream's (keyferry.stream_source)
+--   partition or a stream's (keyferry.archive.source)
 -- @treturn boolean
 function M:goes_on(run)
     local target, source = run.target, run.source

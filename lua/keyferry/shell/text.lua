@@ -141,11 +141,7 @@ function M.wrap(text, size)
 end
 
 --- Bytes as hex digits.
-function M.hex(bytes)
-    return (bytes:gsub(".", function(byte)
-        return ("%02x"):format(byte:byte())
-    end))
-end
+M.hex = require("keyferry.hex").of
 
 --- A text as one word of a POSIX shell.
 function M.shell_word(text)

@@ -84,9 +84,7 @@ local function yes(value)
 end
 
 local function hex(bytes, most)
-    local shown = bytes:sub(1, most):gsub(".", function(byte)
-        return ("%02x"):format(byte:byte())
-    end)
+    local shown = text.hex(bytes:sub(1, most))
     if #bytes <= most then
         return shown
     end
