@@ -181,8 +181,9 @@ local WRONG = {
     { "failed", "that cannot be compared" },
 }
 
-local REMEDY = "a backup with -add clones what is missing or differs; with -replace it also "
-    .. "removes what has no original"
+-- What has no original may be what the source has lost: no word of -replace before that.
+local REMEDY = "see which side is right: 'partition restore' brings back what the source has lost; "
+    .. "a backup with -add clones what the target lacks, with -replace makes it like the source"
 
 local function counted(outcome, told)
     local parts = {}
