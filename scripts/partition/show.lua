@@ -56,7 +56,7 @@ local function domain_text(domain)
     return domain or "none"
 end
 
--- The mark names the source: its serial number and its label.
+-- The mark names the source in its first line: its serial number and its label.
 local function cut_off(mark)
     local serial, label = mark:match("^(%S+) ([^\n]+)")
     local of = serial and ('partition "%s" (serial %s)'):format(label, serial) or mark
@@ -94,7 +94,8 @@ local function run(ctx)
         max_pin = token.max_pin, free_private = token.free_private,
         total_private = token.total_private, free_public = token.free_public,
         total_public = token.total_public, objects = inner.objects,
-        unfinished = unfinished, domain = inner.domain == false and ctx.null or inner.domain,
+        unfinished = unfinished and unfinished:match("^[^\n]*"),
+        domain = inner.domain == false and ctx.null or inner.domain,
     })
     return 0
 end
