@@ -248,6 +248,12 @@ function TestRuns.test_a_report_is_its_counts_and_reason()
     "  Created:  a new partition", "  Lossy:    2", "  Reason:   why"))
 end
 
+function TestRuns.test_a_report_of_what_was_sent()
+  local report = { status = "success", cloned = 0, sealed = 12, exists = 0, failed = 0,
+    skipped = 1, removed = 0, unproved = 0, lossy = 0 }
+  lu.assertEquals(show.value(report), lines("send: success", "  Counts:  sealed 12, skipped 1"))
+end
+
 function TestRuns.test_a_plan_is_a_table_of_what_would_happen_and_why()
   scene()
   local long = ("because of this "):rep(10)

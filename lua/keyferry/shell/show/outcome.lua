@@ -22,15 +22,16 @@ local function show_error(err, how)
 end
 
 local COUNTS = {
-    "selected", "cloned", "planned", "clone", "exists", "skipped", "skip", "failed", "fail",
-    "removed", "to_remove",
+    "selected", "cloned", "sealed", "planned", "clone", "exists", "skipped", "skip", "failed",
+    "fail", "removed", "to_remove",
 }
 
 local function counts_of(counts)
     local parts = {}
     for _, name in ipairs(COUNTS) do
         local n = rawget(counts, name)
-        if math.type(n) == "integer" and (n > 0 or name == "cloned") then
+        local always = name == (rawget(counts, "sealed") and "sealed" or "cloned")
+        if math.type(n) == "integer" and (n > 0 or always) then
             parts[#parts + 1] = ("%s %d"):format((name:gsub("_", " ")), n)
         end
     end
@@ -44,7 +45,7 @@ local function is_report(value)
 end
 
 local function show_report(report, how)
-    return sheet(how, "backup: " .. clean(report.status), {
+    return sheet(how, (report.sealed and "send: " or "backup: ") .. clean(report.status), {
         { "Counts", counts_of(report) },
         { "Created", report.created and "a new partition" or nil },
         { "Lossy", report.lossy ~= 0 and report.lossy or nil },
