@@ -90,6 +90,15 @@ function TestAdd.test_the_second_run_clones_nothing()
   lu.assertEquals(s:changes(before), {})
 end
 
+function TestAdd.test_to_what_another_run_left_unfinished_is_warned_of()
+  local s = scene.new("backed")
+  s:inside("backup", [[assert(session:mark_unfinished("1234 mail"))]])
+  local done = s:backup { "-add" }
+  lu.assertEquals(done.status, 0, done.out .. done.err)
+  lu.assertStrContains(done.err, 'warning: partition "backup" is the unfinished backup of another '
+    .. "partition (1234 mail), and stays it\n")
+end
+
 function TestAdd.test_only_what_is_new_is_cloned()
   local s = scene.new("backed")
   s:source():aes("kek2", "21")

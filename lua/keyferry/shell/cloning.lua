@@ -168,10 +168,15 @@ function M:goes_on(run)
         self:note('Partition "%s" was made by half: it is made again.', target.label)
         run.target, self.remains = nil, target
         return true
-    elseif ends.read_mark(target:unfinished() or "") == source.serial .. " " .. source.label then
+    end
+    local of = ends.read_mark(target:unfinished() or "")
+    if of == source.serial .. " " .. source.label then
         self:note('Partition "%s" is the unfinished backup of partition "%s": the run goes on.',
             target.label, source.label)
         return true
+    elseif of ~= "" and self.options.add then
+        self:warn('partition "%s" is the unfinished backup of another partition (%s), and stays it',
+            target.label, of)
     end
     return false
 end
