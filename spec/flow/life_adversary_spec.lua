@@ -133,6 +133,36 @@ function TestReports.test_one_of_a_run_that_was_stopped_is_of_no_whole_backup()
   zoo.close(many())
 end
 
+-- An HSM that shows no key and no digest of it: that the copy works says nothing of whose it is.
+function TestReports.test_a_key_without_a_digest_is_not_proved_by_the_use_of_its_copy()
+  local path = tmp.dir() .. "/report.json"
+  with(zoo.copy(few()), function(source)
+    with(zoo.token("target"), function(target)
+      local paper = assert(keyferry.report.create(path))
+      local done = keyferry.backup { source = source, target = target, domain = domain(),
+        mode = "add", report = paper }
+      lu.assertEquals(done.status, "success")
+      local key = target:find { label = "key 2" }[1]
+      local id = key.id
+      key:destroy()
+      zoo.secret(target, "key 2", { id = id, value = ("z"):rep(32) })
+      local function compare(challenge, forget)
+        local report = assert(keyferry.report.read(path, domain()))
+        for _, line in ipairs(report.objects) do
+          if forget and line.label == "key 2" then line.digest = nil end
+        end
+        return keyferry.verify { source = report, target = target, domain = domain(),
+          challenge = challenge }
+      end
+      for _, challenge in ipairs { false, true } do
+        local outcome = compare(challenge, false)
+        lu.assertEquals({ outcome.status, outcome.differing }, { "partial", 1 })
+        lu.assertEquals(compare(challenge, true).unproved, 1)
+      end
+    end)
+  end)
+end
+
 local TestReaders = {}
 
 function TestReaders.test_a_file_that_was_read_before_is_compared_as_a_whole()

@@ -129,7 +129,11 @@ end
 local function use(result, source, target)
     local verified, name, unproved, err = prove(source, target)
     result.verified, result.err = verified, result.err or err
-    result.unproved = not verified and (unproved or result.unproved) or nil
+    if not verified then
+        result.unproved = unproved or result.unproved
+    elseif source:is_live() then -- a copy that works by itself may be another key
+        result.unproved = nil
+    end
     if name and not has_name(result.differences, "key material") then
         table.insert(result.differences, { name = name, more_rights = false })
     end
