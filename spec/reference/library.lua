@@ -23,6 +23,7 @@ local sources = {
   { "lua/keyferry/verify.lua", { ["M.run"] = "keyferry.verify" } },
   { "lua/keyferry/plan.lua", { ["Plan.new"] = "keyferry.plan", Plan = "plan:" } },
   { "lua/keyferry/hsm.lua", { Hsm = "hsm:" } },
+  { "lua/keyferry/hsm/making.lua", { M = "hsm:" } },
   { "lua/keyferry/partition.lua", { Partition = "partition:" } },
   { "c/lua/session.c" },
   { "c/lua/unfinished.c" },

@@ -1,0 +1,278 @@
+-- SPDX-License-Identifier: MIT
+--- Making partitions on an HSM and removing them. Methods of an HSM.
+-- @classmod keyferry.hsm
+
+local core = require "keyferry.core"
+local guard = require "keyferry.guard"
+
+local M = {}
+
+local function fail(code, what, hint)
+    return nil, core.error{ code = code, what = what, hint = hint }
+end
+
+-- The serials of all tokens, as keys.
+local function serials(slots)
+    local set = {}
+    for _, token in ipairs(slots) do
+        set[token.serial] = token.initialized or nil
+    end
+    return set
+end
+
+local function free_slot(hsm, slots)
+    for _, token in ipairs(slots) do
+        if token.present and not token.initialized and not token.write_protected then
+            return token
+        end
+    end
+    return fail("CKR_TOKEN_WRITE_PROTECTED",
+                ('HSM "%s" has no free slot for a new partition'):format(hsm.name),
+                "delete a partition, or make one with the vendor's own tool")
+end
+
+--- The slot that a new partition would be made in.
+-- @treturn[1] table a token table
+-- @treturn[2] nil
+-- @treturn[2] err CKR_TOKEN_WRITE_PROTECTED: none is free
+function M:spare_slot()
+    local slots, err = self:slots()
+    if not slots then
+        return nil, err
+    end
+    return free_slot(self, slots)
+end
+
+-- Puts the domain in, and looks whether it is there for every engine: SoftHSM answers OK
+-- when its disk is full.
+local function install(session, domain)
+    local ok, err = session:install_domain(domain)
+    for _, engine in ipairs(core.engines()) do
+        if ok and session:probe(engine) then
+            ok, err = session:find_domain(engine)
+        end
+    end
+    if not ok and err.code == "KFR_NOT_FOUND" then
+        return fail("KFR_STORE", "the new partition did not keep its cloning domain",
+                    "see whether the HSM has room left")
+    end
+    return ok, err
+end
+
+-- Gives the new token its user PIN and its domain; the session it leaves is closed.
+local function set_up(hsm, partition, options)
+    local session <close>, err = partition:open{ writable = true }
+    if not session then
+        return nil, err
+    end
+    local password = options.password
+    local ok, marked
+    ok, err = session:login(options.so_password, "so")
+    if ok then
+        marked = not options.unfinished or session:mark_unfinished(options.unfinished)
+        ok, err = session:init_pin(password)
+    end
+    if ok then
+        ok, err = session:logout()
+    end
+    if ok then
+        ok, err = session:login(password, "user")
+    end
+    if ok and not marked then -- an HSM whose officer may make no objects
+        session:mark_unfinished(options.unfinished)
+    end
+    if ok and options.domain then
+        ok, err = install(session, options.domain)
+    end
+    if not ok then
+        return nil, err
+    end
+    hsm:refresh(partition)
+    return partition
+end
+
+-- A label that a token gives back as it was given.
+local function check_label(label)
+    if #label == 0 or #label > 32 or label:find("%c") or label:find(" $") then
+        return fail("KFR_ARGUMENT", "a label has 1 to 32 bytes, no control characters and "
+                    .. "no blank at its end", "choose another label")
+    end
+    return true
+end
+
+-- Looking whether there is such a partition and making it are one step, also when two
+-- programs do it at once; and a token that SoftHSM does not list just now (it does not when
+-- another program logs in at that moment) is there all the same.
+local function lock_label(hsm, label)
+    local ok, err = check_label(label)
+    if not ok or not hsm.conf then
+        return nil, err
+    end
+    local lock
+    lock, err = core.softhsm.lock_tokens(hsm.conf)
+    if not lock then
+        return nil, err
+    end
+    local has
+    has, err = core.softhsm.has_label(hsm.conf, label)
+    if has == false then
+        return lock
+    end
+    lock:close()
+    return nil, err or core.error{
+        code = "KFR_EXISTS",
+        what = ('a partition "%s" is on HSM "%s" now: another program has just made it, or was '
+                .. 'logging in to it'):format(label, hsm.name),
+        hint = "look at it with 'keyferry partition list', then run again",
+    }
+end
+
+-- The partition that was made in that slot. Its token may have moved to another slot (SoftHSM)
+-- and then is the one with that label that was not there before.
+local function find_made(hsm, before, slot, label)
+    local list, err = hsm:partitions()
+    if not list then
+        return nil, err
+    end
+    for _, partition in ipairs(list) do
+        if partition.label == label
+            and (partition.slot == slot.slot or not before[partition.serial]) then
+            return partition
+        end
+    end
+    return fail("KFR_STORE", ('the new partition "%s" is not to be found on HSM "%s"')
+                :format(label, hsm.name), "look at the HSM with 'keyferry partition list'")
+end
+
+--- Makes a partition: a new token, its Crypto Officer and its cloning domain. All or none.
+-- @tparam table options
+--
+--   * `label`: 1 to 32 bytes of UTF-8 (CK_TOKEN_INFO, PKCS#11 v2.40 section 3.2)
+--   * `so_password`, `password`: secrets for the security officer and the Crypto Officer; nil
+--     with a protected authentication path
+--   * `domain`: its cloning domain; without one it has none of its own, and no way to get one
+--     but session:install_domain
+--   * `unfinished`: marks it as a backup that is not finished, of what that says, as long as
+--     nobody calls session:mark_finished
+-- @treturn[1] partition
+-- @treturn[2] nil
+-- @treturn[2] err KFR_EXISTS, KFR_ARGUMENT, CKR_TOKEN_WRITE_PROTECTED (no slot is free), ...
+-- @usage
+-- local new = assert(hsm:create_partition{
+--     label = "archive", domain = domain, password = keyferry.secret("a user's PIN"),
+--     so_password = keyferry.secret("an officer's PIN"),
+-- })
+-- print(new.label, hsm:partition("archive"):is_same(new))  --> archive	true
+function M:create_partition(options)
+    local module, err = self:module()
+    if not module then
+        return nil, err
+    end
+    local lock <close>, why = lock_label(self, options.label) -- luacheck: ignore lock
+    if why then
+        return nil, why
+    end
+    local slots
+    slots, err = self:slots()
+    if not slots then
+        return nil, err
+    end
+    local before = serials(slots)
+    local slot
+    slot, err = free_slot(self, slots)
+    if not slot then
+        return nil, err
+    end
+    local ok
+    ok, err = module:check_new_pin(slot.slot, options.so_password, "security officer")
+    if ok then
+        ok, err = module:check_new_pin(slot.slot, options.password, "user")
+    end
+    if ok then
+        ok, err = module:init_token(slot.slot, options.so_password, options.label)
+    end
+    if not ok then
+        return nil, err
+    end
+    local partition
+    partition, err = find_made(self, before, slot, options.label)
+    if not partition then
+        return nil, err
+    end
+    ok, err = set_up(self, partition, options)
+    if not ok then
+        self:delete_partition(partition)
+        return nil, err
+    end
+    return partition
+end
+
+-- Whether nothing is in a token but what is put there before its user PIN, whole or not: the
+-- mark of an unfinished backup. Files are counted, since private objects show themselves to
+-- nobody without that PIN.
+local function is_untouched(session)
+    local files, wrecks = nil, nil
+    if session:probe("softhsm") then
+        files, wrecks = core.softhsm.count_files(session)
+    end
+    return files == 0 or files == 1 and (wrecks == 1 or session:unfinished() ~= nil)
+end
+
+--- Whether a program that was killed has left a partition without a user PIN. Nobody can log
+-- in to it; without an object in it nothing is lost with it.
+-- @tparam partition partition
+-- @treturn boolean
+function M.is_half_made(_, partition)
+    if partition.token.user_pin_initialized or partition.token.protected_path then
+        return false
+    end
+    local session <close> = partition:open()
+    return session ~= nil and is_untouched(session)
+end
+
+--- Removes a partition that is half made, if it still is: while a password was typed somebody
+-- may have gone on with it.
+-- @tparam partition partition
+-- @treturn[1] true
+-- @treturn[2] nil
+-- @treturn[2] err KFR_EXISTS: it is not half made any more
+function M:delete_half_made(partition)
+    local lock <close>, err = core.softhsm.lock_tokens(self.conf) -- luacheck: ignore lock
+    if not lock then
+        return nil, err
+    end
+    self:refresh(partition)
+    if not self:is_half_made(partition) then
+        return fail("KFR_EXISTS", ('partition "%s" is in use by now: another program has gone on '
+                    .. 'with it'):format(partition.label),
+                    "look at it with 'keyferry partition show', then run again")
+    end
+    return self:delete_partition(partition)
+end
+
+--- Removes a partition with everything in it. PKCS#11 has no call for that: only soft HSMs
+-- can.
+-- @tparam partition partition
+-- @treturn[1] true
+-- @treturn[2] nil
+-- @treturn[2] err
+function M:delete_partition(partition)
+    if not self.conf then
+        return fail("KFR_REFUSED",
+                    ('HSM "%s" cannot remove a partition through PKCS#11'):format(self.name),
+                    "use the vendor's own tool")
+    end
+    local ok, err = core.softhsm.delete_token(self.conf, partition.serial)
+    if not ok then
+        return nil, err
+    end
+    self:close()
+    return true
+end
+
+-- A signal must leave no partition half made, or half removed.
+for _, name in ipairs{ "create_partition", "delete_partition", "delete_half_made" } do
+    M[name] = guard.whole(M[name])
+end
+
+return M
