@@ -340,6 +340,22 @@ function TestHalfMade.test_one_that_somebody_goes_on_with_is_left_alone()
   lu.assertEquals(s:target().serial, token.serial)
 end
 
+-- On the HSM of the source it cannot be made again while the source is read.
+function TestHalfMade.test_one_beside_its_source_is_removed_first()
+  local s = scene.new()
+  process.must { "softhsm2-util", "--init-token", "--free", "--label", "backup", "--so-pin",
+    scene.sopw, "--pin", scene.tokenpw, env = s:hsm("prod").env }
+  local token = s:hsm("prod"):tokens("backup")[1]
+  forget_pin(token)
+  local done = s:backup { serial = "100001" }
+  lu.assertEquals(done.status, 5, done.out .. done.err)
+  lu.assertStrContains(done.err, "partition delete")
+  done = s:run { "partition", "delete", "-partition", "backup", "-serial", "100001", "-force" }
+  lu.assertEquals(done.status, 0, done.out .. done.err)
+  done = s:backup { serial = "100001" }
+  lu.assertEquals(done.status, 0, done.out .. done.err)
+end
+
 -- The mark ------------------------------------------------------------------------------------
 
 local TestMark = {}

@@ -165,6 +165,12 @@ function M:goes_on(run)
     if not target then
         return false
     elseif run.hsm.conf and run.hsm:is_half_made(target) then
+        -- To make it again its HSM is opened anew, which would end the session with the source.
+        if source.hsm and source.hsm.conf == run.hsm.conf and not self.options.plan then
+            error(keyferry.error{ code = "KFR_REFUSED", hint = "remove it with 'keyferry partition "
+                .. "delete', then run again", what = ('partition "%s" was made by half, on the HSM '
+                .. 'of the source'):format(target.label) }, 0)
+        end
         self:note('Partition "%s" was made by half: it is made again.', target.label)
         run.target, self.remains = nil, target
         return true
