@@ -143,6 +143,7 @@ function TestLines.test_an_unfinished_backup_and_other_domains_are_faults_of_the
   local quiet = verify(s, { globals = { "--quiet" } })
   lu.assertStrContains(quiet.err, "error: the target is not the same: target: the partition is an "
     .. "unfinished backup: the run that made it was cut off\n  finish it")
+  lu.assertStrContains(done.out, "\n7 the same\n") -- the partition is no object
   lu.assertStrContains(s:run { "partition", "show", "-partition", "backup" }.out,
     'a backup of partition "payments" (serial 100001) that was cut off\n')
   local list = events(s, {})

@@ -234,7 +234,7 @@ function M.conclude(ctx, outcome)
         status = status, reason = reason, hint = hint,
         counts = {
             same = outcome.same, differing = outcome.differing, missing = outcome.missing,
-            extra = outcome.extra, uncompared = outcome.failed, unproved = outcome.unproved,
+            extra = outcome.extra, uncompared = outcome.failed - #told, unproved = outcome.unproved,
         },
     })
 end
