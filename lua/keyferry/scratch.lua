@@ -16,6 +16,7 @@ Scratch.__index = Scratch
 Scratch.__tostring = Hsm.__tostring
 
 local PREFIX = "keyferry-scratch-"
+local NAME = "^keyferry%-scratch%-" .. ("%x"):rep(16) .. "$"
 local TRIES = 16
 
 -- Folders where one may lie, the best first: in memory, of this user alone.
@@ -40,7 +41,7 @@ end
 local function sweep(base)
     for _, name in ipairs(core.file.list(base) or {}) do
         local path = base .. "/" .. name
-        if name:sub(1, #PREFIX) == PREFIX and is_ours(path) then
+        if name:find(NAME) and is_ours(path) then
             local lock <close> = core.file.lock(path)
             if lock then
                 core.file.remove_tree(path)
