@@ -42,6 +42,7 @@ local sources = {
   { "lua/keyferry/testing.lua", { M = "testing.", Scene = "scene:" } },
   { "lua/keyferry/shell/context.lua", { ["M.new"] = false, Context = "ctx:" } },
   { "lua/keyferry/shell/cloning.lua", { M = "ctx:" } },
+  { "lua/keyferry/shell/reporting.lua", { M = "ctx:" } },
 }
 
 -- Functions of the core that init.lua passes on as they are.
