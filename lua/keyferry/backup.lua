@@ -352,6 +352,7 @@ function Run:work()
     if self.mode ~= "create" then
         self:index_target()
     end
+    self:check_logins() -- while it was listed, too
     self:refuse_replacing_by_nothing()
     self:ferry_all()
     self:finish_commit()

@@ -48,7 +48,9 @@ function M:open_side(session, engine, domain, where)
     self:find_unfinished(session, where)
     local there = check(session:endpoint(engine, domain))
     self.ends[#self.ends + 1] = there
-    return live_items(damage.find_whole(there, damaged), there)
+    local items = live_items(damage.find_whole(there, damaged), there)
+    choice.require_user(session) -- while they were listed, too
+    return items
 end
 
 -- The source ---------------------------------------------------------------------------
