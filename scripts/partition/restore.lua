@@ -54,19 +54,10 @@ local function open(ctx, run)
 end
 
 local function restore(ctx, run)
-    local options = ctx.options
-    return keyferry.backup{
-        source = run.from, target = run.to, domain = ctx:domain(run.domain),
-        mode = options.replace and "replace" or "add",
-        source_engine = ctx:engine(run.source.hsm), target_engine = ctx:engine(run.target.hsm),
-        verify = options.verify, plan = options.plan, unfinished = options.force,
-        report = ctx:report{ source = run.source.hsm, target = run.target.hsm },
-        select = { label = options.match, class = options.class },
-        on_mismatch = function(attempt) return ctx:another_domain(attempt) end,
-        on_error = function() return ctx:setting("onerror") end,
-        on_result = function(result) ctx:tell(result, run.source) end,
-        on_progress = function(done, total) ctx:progress(done, total) end,
-    }
+    local policy = ctx:policy{ source = run.source, hsm = run.target.hsm, domain = run.domain }
+    policy.source, policy.target, policy.unfinished = run.from, run.to, ctx.options.force
+    policy.report = ctx:report{ source = run.source.hsm, target = run.target.hsm }
+    return keyferry.backup(policy)
 end
 
 local function run(ctx)

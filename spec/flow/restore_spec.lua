@@ -442,8 +442,9 @@ local TestInterrupted = {}
 -- The stock script with a hook that sends the program SIGINT after some objects.
 local function interrupted(s, words)
   local text, times = shell.read("scripts/partition/restore.lua"):gsub(
-    "(on_progress = function%(done, total%)) [^\n]* end,",
-    '%1 if done == 3 then io.popen("kill -INT $PPID"):close() end end,')
+    "    return keyferry%.backup%(policy%)",
+    '    policy.on_progress = function(done)\n'
+    .. '        if done == 3 then io.popen("kill -INT $PPID"):close() end\n    end\n%0')
   lu.assertEquals(times, 1)
   local path = tmp.file(text, "policy.lua")
   assert(os.execute("chmod 600 " .. shell.quote(path)))
