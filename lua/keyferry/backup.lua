@@ -12,6 +12,7 @@ local choice = require "keyferry.backup.choice"
 local commit = require "keyferry.backup.commit"
 local ends = require "keyferry.backup.ends"
 local existing = require "keyferry.backup.existing"
+local given = require "keyferry.backup.options"
 local guard = require "keyferry.guard"
 local reporting = require "keyferry.backup.reporting"
 local removal = require "keyferry.backup.removal"
@@ -19,7 +20,6 @@ local results = require "keyferry.backup.results"
 local room = require "keyferry.backup.room"
 local selection = require "keyferry.backup.selection"
 local stopping = require "keyferry.backup.stop"
-local matching = require "keyferry.matching"
 
 local stop = stopping.stop
 local failure = stopping.failure
@@ -30,21 +30,6 @@ local result_of = results.result_of
 local M = {}
 
 local FIRST_BATCH = 64
-
-local hooks = { "on_exists", "on_mismatch", "on_error", "on_result", "on_progress", "changes",
-                "create", "discard" }
-
--- All that backup{...} takes; the prompt completes them, too.
-M.OPTIONS = {
-    "source", "target", "domain", "mode", "engine", "source_engine", "target_engine", "verify",
-    "plan", "select", "on_exists", "on_mismatch", "on_error", "on_result", "on_progress",
-    "create", "discard", "changes", "more_rights", "report", "unfinished", "spare",
-}
-
-local fields = {}
-for _, name in ipairs(M.OPTIONS) do
-    fields[name] = true
-end
 
 local Run = {}
 Run.__index = Run
@@ -64,80 +49,16 @@ for name, method in pairs(arriving) do
     StreamRun[name] = method
 end
 
-local READER = "keyferry.stream.reader" -- as core.stream.open gives one
-
-local function is_stream(value)
-    return type(value) == "userdata" and debug.getmetatable(value).__name == READER
-end
-
-local function is_session(value)
-    return type(value) == "userdata" and tostring(value):find("^session") ~= nil
-end
-
--- Wrong use of backup{...} raises, before anything is touched.
-local function check_options(options)
-    for name in pairs(options) do
-        if not fields[name] then
-            error(("backup has no option '%s'"):format(tostring(name)), 3)
-        end
-    end
-    for _, name in ipairs(hooks) do
-        if options[name] ~= nil and type(options[name]) ~= "function" then
-            error(("backup: %s must be a function"):format(name), 3)
-        end
-    end
-    if options.more_rights ~= nil and type(options.more_rights) ~= "boolean" then
-        error("backup: more_rights must be true or false", 3)
-    end
-    if options.select ~= nil then
-        local ok, problem = pcall(matching.of, options.select)
-        if not ok then
-            error("backup: " .. tostring(problem), 3)
-        end
-    end
-    if not options.source then
-        error("backup needs a source", 3)
-    elseif not options.target and not options.create and not options.plan then
-        error("backup needs a target, or a function create that makes one", 3)
-    end
-    for _, name in ipairs{ "source", "target" } do
-        local session = options[name]
-        if name == "source" and is_stream(session) then
-            session = nil
-        elseif session and not is_session(session) then
-            error(("backup: the %s must be a session, as partition:login() gives one"):format(
-                name), 3)
-        end
-        if session and not session:is_open() then
-            error(("backup: the session of the %s is closed"):format(name), 3)
-        end
-    end
-    if options.target and not options.plan and not options.target:is_writable() then
-        error("backup: the session of the target is read-only: { writable = true } is wanted", 3)
-    end
-    if options.target and options.mode ~= "add" and options.mode ~= "replace" then
-        error("backup needs mode = \"add\" or \"replace\"", 3)
-    end
-end
-
--- A hook may change the table that the policy gave; what was checked is what runs.
-local function as_checked(options)
-    local copy = {}
-    for name in pairs(fields) do
-        copy[name] = options[name]
-    end
-    return copy
-end
-
 local function new_run(options)
     return setmetatable({
-        options = as_checked(options), source = options.source, target = options.target,
-        given = options.domain, mode = options.target and options.mode or "create",
+        options = given.copy(options, given.NAMES), source = options.source,
+        target = options.target, given = options.domain,
+        mode = options.target and options.mode or "create",
         queue = {}, batch = FIRST_BATCH, damaged = {}, doubts = {},
         report = { cloned = 0, exists = 0, failed = 0, skipped = 0, removed = 0,
                    unproved = 0, lossy = 0, created = false,
                    planned = options.plan and 0 or nil },
-    }, is_stream(options.source) and StreamRun or Run)
+    }, given.is_stream(options.source) and StreamRun or Run)
 end
 
 -- Seal and stage ------------------------------------------------------------------
@@ -315,7 +236,7 @@ end
 -- Both sides show all that they have.
 function Run:check_logins()
     for _, session in ipairs{ self.source, self.target } do
-        if is_session(session) then
+        if given.is_session(session) then
             choice.require_user(session)
         end
     end
@@ -427,10 +348,10 @@ local perform = guard.whole(function(run)
     return report
 end)
 
-M.check = check_options
+M.OPTIONS = given.NAMES
+M.check = given.check
 M.Run = Run -- for a run of another kind (keyferry.send)
 M.perform = perform
-M.is_stream = is_stream
 
 --- Undoes what the runs that are going on have begun: the program ends inside a hook, and no
 -- error will pass through them.
@@ -492,7 +413,7 @@ end
 --   interrupted is the report's reason. Hooks cannot yield.
 -- @treturn report
 function M.run(options)
-    check_options(options)
+    given.check(options)
     return perform(new_run(options))
 end
 

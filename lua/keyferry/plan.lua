@@ -6,6 +6,7 @@
 
 local core = require "keyferry.core"
 local backup = require "keyferry.backup"
+local given = require "keyferry.backup.options"
 local matching = require "keyferry.matching"
 local results = require "keyferry.backup.results"
 
@@ -140,7 +141,7 @@ function Plan.new(options)
         error("a plan has no option 'plan'", 2)
     end
     backup.check(with(options, { plan = true }))
-    if backup.is_stream(options.source) then
+    if given.is_stream(options.source) then
         error("a stream is read once: back it up with plan = true to see what would be done", 2)
     end
     options = with(options, {}) -- what is looked at is what runs

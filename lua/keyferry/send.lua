@@ -7,6 +7,7 @@
 local core = require "keyferry.core"
 local backup = require "keyferry.backup"
 local damage = require "keyferry.backup.damage"
+local given = require "keyferry.backup.options"
 local results = require "keyferry.backup.results"
 local stopping = require "keyferry.backup.stop"
 
@@ -22,10 +23,7 @@ M.OPTIONS = {
     "on_result", "on_progress", "report", "unfinished",
 }
 
-local fields = {}
-for _, name in ipairs(M.OPTIONS) do
-    fields[name] = true
-end
+local known = given.set(M.OPTIONS)
 
 -- A run of a backup whose target is a stream: what is sealed is there.
 local Sending = setmetatable({}, backup.Run)
@@ -135,10 +133,9 @@ function Sending:undo()
 end
 
 local function check_options(options)
-    for name in pairs(options) do
-        if not fields[name] then
-            error(("send has no option '%s'"):format(tostring(name)), 3)
-        end
+    local problem = given.unknown("send", options, known)
+    if problem then
+        error(problem, 3)
     end
     if options.to ~= 1 and type(options.to) ~= "string" then
         error("send needs to: the name of a file, or 1 for the standard output", 3)
@@ -167,13 +164,9 @@ end
 -- print(done.status, done.sealed)  --> success	4
 function M.run(options)
     check_options(options)
-    local copy = {}
-    for name, value in pairs(options) do
-        copy[name] = value
-    end
     return backup.perform(setmetatable({
-        options = copy, source = copy.source, given = copy.domain, mode = "send",
-        damaged = {}, doubts = {},
+        options = given.copy(options, M.OPTIONS), source = options.source, given = options.domain,
+        mode = "send", damaged = {}, doubts = {},
         report = { sealed = 0, cloned = 0, exists = 0, failed = 0, skipped = 0, removed = 0,
                    unproved = 0, lossy = 0, created = false },
     }, Sending))

@@ -6,8 +6,8 @@
 -- in every attribute.
 -- @module keyferry.verify
 
-local backup = require "keyferry.backup"
 local comparing = require "keyferry.verify.comparing"
+local given = require "keyferry.backup.options"
 local guard = require "keyferry.guard"
 local matching = require "keyferry.matching"
 local pairing = require "keyferry.verify.pairing"
@@ -22,10 +22,7 @@ local M = {}
 M.OPTIONS = { "source", "target", "domain", "engine", "source_engine", "target_engine",
               "challenge", "select", "on_result", "on_progress" }
 
-local fields = {}
-for _, name in ipairs(M.OPTIONS) do
-    fields[name] = true
-end
+local known = given.set(M.OPTIONS)
 
 local Run = {}
 Run.__index = Run
@@ -36,14 +33,10 @@ for _, methods in ipairs{ sides, pairing, comparing } do
     end
 end
 
-local function is_session(value)
-    return type(value) == "userdata" and tostring(value):find("^session") ~= nil
-end
-
 local function kind_of(source)
-    if is_session(source) then
+    if given.is_session(source) then
         return "session"
-    elseif backup.is_stream(source) then
+    elseif given.is_stream(source) then
         return "stream"
     elseif type(source) == "table" and type(source.objects) == "table" then
         return "report"
@@ -51,39 +44,20 @@ local function kind_of(source)
     error("verify: the source must be a session, a stream, or a report that was read", 3)
 end
 
-local function check_sessions(options)
-    for _, name in ipairs{ "source", "target" } do
-        local session = options[name]
-        if is_session(session) and not session:is_open() then
-            error(("verify: the session of the %s is closed"):format(name), 3)
-        end
-    end
+local function no_ends(options)
+    return options.source == nil and "verify needs a source"
+        or not given.is_session(options.target) and "verify needs a target, a session" or nil
 end
 
 -- Wrong use of verify{...} raises, before anything is looked at.
 local function check_options(options)
-    for name in pairs(options) do
-        if not fields[name] then
-            error(("verify has no option '%s'"):format(tostring(name)), 3)
-        end
+    local problem = given.unknown("verify", options, known)
+        or given.no_function("verify", options, { "on_result", "on_progress" })
+        or given.no_selection("verify", options) or no_ends(options)
+        or given.closed("verify", options)
+    if problem then
+        error(problem, 3)
     end
-    for _, name in ipairs{ "on_result", "on_progress" } do
-        if options[name] ~= nil and type(options[name]) ~= "function" then
-            error(("verify: %s must be a function"):format(name), 3)
-        end
-    end
-    if options.select ~= nil then
-        local ok, problem = pcall(matching.of, options.select)
-        if not ok then
-            error("verify: " .. tostring(problem), 3)
-        end
-    end
-    if options.source == nil then
-        error("verify needs a source", 3)
-    elseif not is_session(options.target) then
-        error("verify needs a target, a session", 3)
-    end
-    check_sessions(options)
 end
 
 -- Results ------------------------------------------------------------------------------
@@ -254,13 +228,9 @@ end)
 -- print(outcome.status, outcome.same, outcome.missing)  --> partial	0	2
 function M.run(options)
     check_options(options)
-    local copy = {}
-    for name in pairs(fields) do
-        copy[name] = options[name]
-    end
     return perform(setmetatable({
-        options = copy, kind = kind_of(options.source), ends = {}, faults = {}, done = 0,
-        compared = 0,
+        options = given.copy(options, M.OPTIONS), kind = kind_of(options.source), ends = {},
+        faults = {}, done = 0, compared = 0,
         outcome = { same = 0, differing = 0, missing = 0, extra = 0, failed = 0, unproved = 0,
                     lossy = 0 },
     }, Run))
