@@ -405,6 +405,21 @@ static int reader_close(lua_State *L)
     return 0;
 }
 
+static int reader_tostring(lua_State *L)
+{
+    const struct reader_box *box = luaL_checkudata(L, 1, READER);
+    const struct kf_stream_head *head;
+
+    if (!box->reader) {
+        lua_pushliteral(L, "sealed stream (closed)");
+        return 1;
+    }
+    head = kf_stream_head(box->reader);
+    kf_lua_push_label(L, (const unsigned char *)head->label, strlen(head->label));
+    lua_pushfstring(L, "sealed stream of \"%s\"", lua_tostring(L, -1));
+    return 1;
+}
+
 static const luaL_Reg writer_methods[] = {
     { "add", writer_add },
     { "finish", writer_finish },
@@ -443,6 +458,10 @@ void kf_lua_open_stream(lua_State *L)
 {
     new_class(L, WRITER, writer_methods, writer_close);
     new_class(L, READER, reader_methods, reader_close);
+    luaL_getmetatable(L, READER);
+    lua_pushcfunction(L, reader_tostring);
+    lua_setfield(L, -2, "__tostring");
+    lua_pop(L, 1);
     luaL_newlib(L, functions);
     lua_setfield(L, -2, "stream");
 }

@@ -109,6 +109,13 @@ function TestWhole.test_the_head_says_where_it_is_from()
   lu.assertEquals(all.head, head)
 end
 
+function TestWhole.test_it_prints_as_what_it_is_of()
+  local reader = assert(core.stream.open(made(THREE, { head = { label = "payments" } })))
+  lu.assertEquals(tostring(reader), 'sealed stream of "payments"')
+  reader:close()
+  lu.assertEquals(tostring(reader), "sealed stream (closed)")
+end
+
 function TestWhole.test_what_is_not_said_in_the_head_is_empty_or_comes_of_itself()
   local before = os.time()
   local head = drain(made({})).head
