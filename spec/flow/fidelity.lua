@@ -7,6 +7,7 @@
 local lu = require("luaunit")
 
 local core = require("keyferry.core")
+local once = require("support.once")
 local zoo = require("support.zoo")
 
 local M = {}
@@ -15,6 +16,16 @@ local CKA = {
   CLASS = 0x0, PRIVATE = 0x2, LABEL = 0x3, VALUE = 0x11, START_DATE = 0x110, END_DATE = 0x111,
   KEY_GEN_MECHANISM = 0x166,
 }
+
+M.domain = once(function() return assert(core.domain(core.secret("zoo"))) end)
+
+-- One of each; nobody writes to it any more.
+M.source = once(function()
+  local token = zoo.token("source")
+  zoo.stock(zoo.session(token))
+  zoo.close(token)
+  return token
+end)
 
 -- What a run did not clone, and why.
 function M.failures(run)

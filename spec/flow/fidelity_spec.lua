@@ -3,10 +3,10 @@
 -- at work. What cannot be kept is said, and nothing else is missing.
 local lu = require("luaunit")
 
-local core = require("keyferry.core")
 local fidelity = require("flow.fidelity")
 local keyferry = require("keyferry")
 local object_file = require("support.object_file")
+local once = require("support.once")
 local shell = require("support.shell")
 local store = require("support.store")
 local zoo = require("support.zoo")
@@ -15,27 +15,10 @@ local CKA = { CLASS = 0x0, VALUE = 0x11 }
 
 -- Made once ------------------------------------------------------------------------------
 
-local made = {}
-
-local function once(name, make)
-  return function()
-    if made[name] == nil then made[name] = make() end
-    return made[name]
-  end
-end
-
-local domain = once("domain", function() return assert(core.domain(core.secret("zoo"))) end)
-
--- One of each; nobody writes to it any more.
-local source = once("source", function()
-  local token = zoo.token("source")
-  zoo.stock(zoo.session(token))
-  zoo.close(token)
-  return token
-end)
+local domain, source = fidelity.domain, fidelity.source
 
 -- The same with attributes that SoftHSM does not know.
-local strange = once("strange", function()
+local strange = once(function()
   local token = zoo.copy(source())
   zoo.estrange(token)
   return token
@@ -58,7 +41,7 @@ end
 
 -- Exact ------------------------------------------------------------------------------------
 
-local exact = once("exact", function() return ferry(source(), { engine = "softhsm" }) end)
+local exact = once(function() return ferry(source(), { engine = "softhsm" }) end)
 
 local TestSofthsm = {}
 
@@ -125,7 +108,7 @@ end
 
 -- Wrap ------------------------------------------------------------------------------------
 
-local wrapped = once("wrapped", function() return ferry(source(), { engine = "wrap" }) end)
+local wrapped = once(function() return ferry(source(), { engine = "wrap" }) end)
 
 local TestWrap = {}
 

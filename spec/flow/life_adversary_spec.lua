@@ -6,6 +6,7 @@ local lu = require("luaunit")
 local core = require("keyferry.core")
 local keyferry = require("keyferry")
 local object_file = require("support.object_file")
+local once = require("support.once")
 local process = require("support.process")
 local scene = require("flow.scene")
 local shell = require("support.shell")
@@ -15,19 +16,10 @@ local zoo = require("support.zoo")
 local CKA_PRIVATE = 0x2
 local KEYS = 80 -- more than the first batch
 
-local made = {}
-
-local function once(name, make)
-  return function()
-    if made[name] == nil then made[name] = make() end
-    return made[name]
-  end
-end
-
-local domain = once("domain", function() return assert(core.domain(core.secret("zoo"))) end)
+local domain = once(function() return assert(core.domain(core.secret("zoo"))) end)
 
 -- A partition with many keys; nobody changes it.
-local many = once("many", function()
+local many = once(function()
   local token = zoo.token("many")
   local session = zoo.session(token)
   for i = 1, KEYS do
@@ -38,7 +30,7 @@ local many = once("many", function()
 end)
 
 -- One with three keys and something that everybody sees.
-local few = once("few", function()
+local few = once(function()
   local token = zoo.token("few")
   local session = zoo.session(token)
   for i = 1, 3 do zoo.secret(session, "key " .. i, { value = ("%032d"):format(i) }) end
@@ -48,9 +40,9 @@ local few = once("few", function()
   return token
 end)
 
-local empty = once("empty", function() return zoo.token("empty") end)
+local empty = once(function() return zoo.token("empty") end)
 
-local stream = once("stream", function()
+local stream = once(function()
   local path = tmp.dir() .. "/many.stream"
   local done = keyferry.send { source = zoo.session(many(), { writable = false }), to = path,
     domain = domain() }
@@ -392,7 +384,7 @@ local function with_keys()
   return s
 end
 
-local marked = once("marked", function()
+local marked = once(function()
   local s = with_keys()
   lu.assertEquals(cut_off(s), "true64")
   return s

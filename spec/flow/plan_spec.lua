@@ -255,11 +255,11 @@ end
 
 function TestUse.test_of_a_stream_whose_partition_is_to_be_made()
   local s = scene.new()
-  local stream, before = s.home .. "/stream", nil
+  local stream = s.home .. "/stream"
   local done = s:run { "partition", "send", "-partition", "payments", "-file", stream,
     env = scene.secrets() }
   lu.assertEquals(done.status, 0, done.out .. done.err)
-  before = s:snapshot()
+  local before = s:snapshot()
   done = s:run { "partition", "receive", "-tokenpar", "backup", "-serial", scene.serial, "-file",
     stream, "-plan", env = scene.secrets() }
   lu.assertEquals(done.status, 0, done.out .. done.err)

@@ -6,20 +6,12 @@ local lu = require("luaunit")
 
 local core = require("keyferry.core")
 local keyferry = require("keyferry")
+local once = require("support.once")
 local process = require("support.process")
 local shell = require("support.shell")
 local stream_bytes = require("support.stream_bytes")
 local tmp = require("support.tmp")
 local zoo = require("support.zoo")
-
-local made = {}
-
-local function once(name, make)
-  return function()
-    if made[name] == nil then made[name] = make() end
-    return made[name]
-  end
-end
 
 local domains = {}
 
@@ -47,13 +39,13 @@ local function stream_of(session, text)
   return shell.read(path)
 end
 
-local small = once("small", function() return stream_of(source_of(2)) end)
+local small = once(function() return stream_of(source_of(2)) end)
 
 -- More than a run keeps back: what comes first is on the target before the end is seen.
-local many = once("many", function() return stream_of(source_of(150)) end)
+local many = once(function() return stream_of(source_of(150)) end)
 
 -- One target for all of it: it has a key of its own, and it stays as it is.
-local target = once("target", function()
+local target = once(function()
   local token = zoo.token("target")
   zoo.secret(zoo.session(token), "old", { value = ("o"):rep(32) })
   return token

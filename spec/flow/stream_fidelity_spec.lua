@@ -3,32 +3,15 @@
 -- every attribute of every kind, and at work. What cannot be kept is said at one of the ends.
 local lu = require("luaunit")
 
-local core = require("keyferry.core")
 local fidelity = require("flow.fidelity")
 local keyferry = require("keyferry")
+local once = require("support.once")
 local shell = require("support.shell")
 local store = require("support.store")
 local tmp = require("support.tmp")
 local zoo = require("support.zoo")
 
-local made = {}
-
-local function once(name, make)
-  return function()
-    if made[name] == nil then made[name] = make() end
-    return made[name]
-  end
-end
-
-local domain = once("domain", function() return assert(core.domain(core.secret("zoo"))) end)
-
--- One of each; nobody writes to it any more.
-local source = once("source", function()
-  local token = zoo.token("source")
-  zoo.stock(zoo.session(token))
-  zoo.close(token)
-  return token
-end)
+local domain, source = fidelity.domain, fidelity.source
 
 -- Sends all of a token into a file: { file =, engine =, report =, source = the session,
 -- results = all, sealed = { the result of the object with that place in the stream } }.
@@ -44,8 +27,8 @@ local function send(token, engine, select)
 end
 
 local sent = {
-  softhsm = once("softhsm", function() return send(source(), "softhsm") end),
-  wrap = once("wrap", function() return send(source(), "wrap") end),
+  softhsm = once(function() return send(source(), "softhsm") end),
+  wrap = once(function() return send(source(), "wrap") end),
 }
 
 -- The file as it is, or through a pipe that somebody else fills.
@@ -115,7 +98,7 @@ end
 local TestSofthsm = {}
 
 for _, through in ipairs { "file", "pipe" } do
-  local exact = once("exact " .. through, function()
+  local exact = once(function()
     return receive(sent.softhsm(), { through = through, engine = "softhsm" })
   end)
 
@@ -185,7 +168,7 @@ end
 
 local TestEngines = {}
 
-local refused_by_wrap = once("refused", function()
+local refused_by_wrap = once(function()
   local expected = { ["private_key ed25519"] = "CKR_KEY_NOT_WRAPPABLE",
     ["private_key x25519"] = "CKR_KEY_NOT_WRAPPABLE",
     ["secret_key trusted wrapping only"] = "CKA_WRAP_WITH_TRUSTED is true" }

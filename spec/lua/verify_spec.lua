@@ -6,21 +6,13 @@ local lu = require("luaunit")
 local core = require("keyferry.core")
 local keyferry = require("keyferry")
 local object_file = require("support.object_file")
+local once = require("support.once")
 local shell = require("support.shell")
 local store = require("support.store")
 local tmp = require("support.tmp")
 local zoo = require("support.zoo")
 
-local made = {}
-
-local function once(name, make)
-  return function()
-    if made[name] == nil then made[name] = make() end
-    return made[name]
-  end
-end
-
-local domain = once("domain", function() return assert(core.domain(core.secret("zoo"))) end)
+local domain = once(function() return assert(core.domain(core.secret("zoo"))) end)
 
 -- A partition and its backup by an engine; tests spoil a copy of the latter.
 local function backed(stock, engine, select)
@@ -60,7 +52,7 @@ local function stock_few(session)
     token = true, private = false, value = "0\1der", id = "\1\2", subject = "0\0" })
 end
 
-local few = once("few", function() return backed(stock_few, "softhsm") end)
+local few = once(function() return backed(stock_few, "softhsm") end)
 
 -- A copy of the backup, spoilt inside a session, by its files, or both.
 local function spoilt(pair, inside, files)
@@ -154,7 +146,7 @@ end
 
 local TestGood = {}
 
-local everything = once("everything", function()
+local everything = once(function()
   return backed(function(session) zoo.stock(session) end, "softhsm")
 end)
 
@@ -207,7 +199,7 @@ local function wrap_copy()
   return pair
 end
 
-local wrapped = once("wrapped", wrap_copy)
+local wrapped = once(wrap_copy)
 
 function TestGood.test_every_kind_through_wrap()
   for _, challenge in ipairs { false, true } do
@@ -251,7 +243,7 @@ local function stock_likes(session)
   end
 end
 
-local likes = once("likes", function() return backed(stock_likes, "softhsm") end)
+local likes = once(function() return backed(stock_likes, "softhsm") end)
 
 function TestGood.test_likes_twins_and_one_key_under_many_names()
   lu.assertEquals(assert_good(likes()).same, 13)
