@@ -69,6 +69,9 @@ function Run:tell(result)
     local outcome = self.outcome
     outcome[counters[result.status]] = outcome[counters[result.status]] + 1
     outcome.unproved = outcome.unproved + (result.unproved and 1 or 0)
+    if self.options.challenge then
+        outcome.challenged = (outcome.challenged or 0) + (result.verified and 1 or 0)
+    end
     outcome.lossy = outcome.lossy + ((result.lost or "") ~= "" and 1 or 0)
     if self.options.on_result then
         guard.hook(self.options.on_result, result)
@@ -201,6 +204,7 @@ end)
 -- @tfield int failed
 -- @tfield int unproved
 -- @tfield int lossy
+-- @tfield[opt] int challenged with `challenge`: keys that were seen to work
 
 --- Compares a backup with its source. Both sessions may be read-only.
 -- @tparam table options

@@ -235,6 +235,7 @@ function M.conclude(ctx, outcome)
         counts = {
             same = outcome.same, differing = outcome.differing, missing = outcome.missing,
             extra = outcome.extra, uncompared = outcome.failed - #told, unproved = outcome.unproved,
+            challenged = outcome.challenged,
         },
     })
 end

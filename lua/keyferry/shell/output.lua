@@ -33,11 +33,11 @@ local COUNTS = {
     { "to_remove", "would be removed" },
     { "same", "the same" }, { "differing", "different" }, { "missing", "missing" },
     { "extra", "without original" }, { "uncompared", "not compared" },
-    { "unproved", "not proved" },
+    { "unproved", "not proved" }, { "challenged", "challenged" },
 }
 
 -- Told also when they are none.
-local ALWAYS = { planned = true, cloned = true, sealed = true, same = true }
+local ALWAYS = { planned = true, cloned = true, sealed = true, same = true, challenged = true }
 
 -- Seconds: between two drawings of the progress line; before it tells a rate.
 local REDRAW = 0.1
