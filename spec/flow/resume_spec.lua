@@ -419,6 +419,17 @@ function TestMark.test_an_unfinished_backup_is_no_source_without_force()
   lu.assertEquals(scene.labels(s:target("copy")), { "note 1" })
 end
 
+function TestMark.test_a_replacement_takes_it_away_only_when_it_is_whole()
+  local s = unfinished()
+  local done = s:backup { "-replace", "-force", "-engine", "wrap" }
+  lu.assertEquals(done.status, 1, words(done)) -- the kek may not leave by C_WrapKey
+  lu.assertTrue(has_mark(s))
+  lu.assertEquals(scene.labels(s:target()), { MARK, "note 1" })
+  done = s:backup { "-replace", "-force" }
+  lu.assertEquals(done.status, 0, words(done))
+  lu.assertFalse(has_mark(s))
+end
+
 -- Not for a backup to a third partition, either.
 function TestMark.test_it_is_never_cloned()
   local s = unfinished()

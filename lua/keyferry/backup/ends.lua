@@ -182,9 +182,11 @@ function M:complete_target()
     self.target_own = choice.domain(self.target, self.target_engine, self.given)
 end
 
--- The run has come to its end: what is on the target is what it was to be.
+-- The run has come to its end: what is on the target is what it was to be. A replacement that
+-- could not be whole has left what was there.
 function M:finish_target()
-    if self.options.plan or self.mode == "add" and not self.resumes then
+    local left = self.mode == "replace" and (self.report.failed > 0 or self.incomplete)
+    if self.options.plan or left or self.mode == "add" and not self.resumes then
         return
     elseif self.resumes and not self:takes_the_rest() then
         self.cut_off = failure("KFR_REFUSED", "the target still is an unfinished backup: the run "
