@@ -70,7 +70,7 @@ end
 local function killed_at(s, kind, n, how)
   local log = tmp.dir() .. "/log"
   how = how or {}
-  how.env = { LD_PRELOAD = build.tool("mortal.so"), MORTAL_IN = "/hsms/vault/",
+  how.env = { LD_PRELOAD = build.preload("mortal.so"), MORTAL_IN = "/hsms/vault/",
     MORTAL_LOG = log, MORTAL_AT = n }
   local done = process.run(FILL[kind](s, how))
   if done.signal ~= 9 and done.status ~= 137 then

@@ -24,6 +24,13 @@ function M.tool(name)
   return path
 end
 
+-- LD_PRELOAD for a library of the specs: the sanitizer wants to be the first of all.
+function M.preload(name)
+  local libraries = table.concat(shell.lines("ldd " .. shell.quote(M.keyferry)), "\n")
+  local sanitizer = libraries:match("=> (%S*/libasan%S*)")
+  return (sanitizer and sanitizer .. ":" or "") .. M.tool(name)
+end
+
 -- SoftHSM itself.
 function M.softhsm()
   local given = os.getenv("KEYFERRY_SOFTHSM")
