@@ -164,9 +164,10 @@ function Run:report_mismatch()
         end
         self:emit(result_of(object, "failed", { err = not ok and err or self.mismatch }))
     end
+    local source = self.head and "stream" or "source partition"
     self.report.reason = failure("KFR_DOMAIN_MISMATCH", "nothing was cloned, since the cloning "
-                                 .. "domain is not that of the source partition",
-                                 "give the domain that the source partition was made with")
+                                 .. "domain is not that of the " .. source,
+                                 "give the domain that the " .. source .. " was made with")
     self.report.status = "failed"
 end
 
