@@ -88,13 +88,18 @@ function Run:changes_of(result)
     return result.changes
 end
 
--- Seals an object and makes its clone ready. true and what was lost; nil, err.
-function Run:ferry(result)
-    local object = result.object
+-- sealed and what was lost; nil, err: also of which it cannot be told whether it is wanted.
+function Run:seal(object)
     if self.doubts[object] then
         return nil, self.doubts[object]
     end
-    local sealed <close>, lost = self.source_end:seal(object)
+    return self.source_end:seal(object)
+end
+
+-- Seals an object and makes its clone ready. true and what was lost; nil, err.
+function Run:ferry(result)
+    local object = result.object
+    local sealed <close>, lost = self:seal(object)
     if not sealed then
         return nil, lost
     end

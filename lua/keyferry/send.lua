@@ -72,10 +72,7 @@ end
 -- What cannot be written is the end of the stream, and no fault of the object.
 function Sending:ferry(result)
     local object = result.object
-    if self.doubts[object] then
-        return nil, self.doubts[object]
-    end
-    local sealed <close>, lost = self.source_end:seal(object)
+    local sealed <close>, lost = self:seal(object)
     if not sealed then
         return nil, lost
     end

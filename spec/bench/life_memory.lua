@@ -6,33 +6,18 @@
 -- logged in and has found every object. Prints "send N receive N", in kB.
 
 local root = io.popen("pwd"):read("l")
-package.path = root .. "/lua/?.lua;" .. root .. "/lua/?/init.lua;" .. package.path
+package.path = root .. "/lua/?.lua;" .. root .. "/lua/?/init.lua;" .. root .. "/spec/?.lua;"
+    .. package.path
 package.cpath = root .. "/" .. (os.getenv("KEYFERRY_BUILD") or "build") .. "/lua/?.so;"
     .. package.cpath
 
 local keyferry = require("keyferry")
+local resident = require("bench.resident")
 
 local serial, step = arg[1], arg[2]
 local FILE = os.getenv("KEYFERRY_HOME") .. "/memory.stream"
 
-local function secret(name)
-    return keyferry.secret(assert(os.getenv(name), name))
-end
-
-local function status(field)
-    for line in io.lines("/proc/self/status") do
-        local value = line:match("^" .. field .. ":%s+(%d+)")
-        if value then
-            return math.tointeger(tonumber(value))
-        end
-    end
-end
-
--- Writing 5 there sets VmHWM back to what is resident now (proc(5)).
-local function reset_peak()
-    local file <close> = assert(io.open("/proc/self/clear_refs", "w"))
-    assert(file:write("5"))
-end
+local secret, status, reset_peak = resident.secret, resident.status, resident.reset_peak
 
 local function login(name)
     return assert(assert(keyferry.partition(name)):login(secret("KEYFERRY_PASSWORD"),
