@@ -122,10 +122,6 @@ return {
         option("engine", { help = "The engine of the target instead of the one that fits best." }),
         option("report"),
     },
-    rules = function(options)
-        return options.plan and options.verify
-            and "-verify has no effect with -plan: nothing is cloned" or nil
-    end,
     examples = {
         "keyferry partition receive -tokenpar sa78par1backup -serial 496771 -file sa78par1.stream",
         "keyferry partition send -partition sa78par1 "
