@@ -33,6 +33,7 @@ typedef unsigned long kf_rv;
 #define KFR_LIMIT 0x4B460014UL           /* larger than this program takes */
 #define KFR_CRYPTO 0x4B460015UL          /* OpenSSL refused an operation */
 #define KFR_TRUNCATED 0x4B460016UL       /* a stream that ends before its end */
+#define KFR_SHARE 0x4B460017UL           /* a share of a secret that does not fit */
 
 struct kf_error {
     kf_rv rv;

@@ -151,6 +151,11 @@ function Partition:object_uri(object)
     }
 end
 
+-- Whether its HSM itself keeps the cloning domain, where no program can name it.
+function Partition.domain_in_hardware()
+    return false
+end
+
 --- Whether two partitions are one token.
 -- @tparam partition other
 -- @treturn boolean
