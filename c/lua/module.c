@@ -7,6 +7,7 @@
 #include "lua/keep.h"
 #include "lua/secret.h"
 #include "lua/session.h"
+#include "pkcs11/quirk.h"
 
 #include <lauxlib.h>
 #include <stdlib.h>
@@ -157,6 +158,31 @@ static int module_info(lua_State *L)
                sizeof info->libraryDescription);
     set_version(L, "cryptoki_version", info->cryptokiVersion);
     set_version(L, "library_version", info->libraryVersion);
+    return 1;
+}
+
+/***
+What this module is known to do otherwise than PKCS#11 says, beyond what keyferry finds out
+by itself.
+@function module:quirks
+@treturn table array of tables: `name`, and the `reason` in a sentence. Names:
+  `needs_public_value`, `same_id_overwrites`, `so_pin_empty`, `label_fixed`, `serial_shared`
+*/
+static int module_quirks(lua_State *L)
+{
+    const struct kf_module *module = kf_lua_check_module(L, 1);
+    const struct kf_quirk_row *row;
+    size_t at = 0;
+
+    lua_newtable(L);
+    for (lua_Integer i = 1; (row = kf_quirk_next(module, &at)); i++) {
+        lua_newtable(L);
+        lua_pushstring(L, row->name);
+        lua_setfield(L, -2, "name");
+        lua_pushstring(L, row->reason);
+        lua_setfield(L, -2, "reason");
+        lua_rawseti(L, -2, i);
+    }
     return 1;
 }
 
@@ -389,6 +415,7 @@ static const luaL_Reg methods[] = {
     { "info", module_info },
     { "slots", module_slots },
     { "mechanisms", module_mechanisms },
+    { "quirks", module_quirks },
     { "check_new_pin", module_check_new_pin },
     { "init_token", module_init_token },
     { "session", kf_lua_new_session },
