@@ -67,7 +67,7 @@ $(B)/lua/keyferry/core.so: $(DOOR) $(CORE)
 
 DEBS_DEMO := gcc make pkg-config libssl-dev liblua5.4-dev lua5.4 libp11-kit-dev \
              libedit-dev softhsm2 lua-cjson openssl opensc expect
-DEBS_TEST := $(DEBS_DEMO) lua-unit tmux procps binutils valgrind zsh bash-completion mandoc
+DEBS_TEST := $(DEBS_DEMO) libnss3 lua-unit tmux procps binutils valgrind zsh bash-completion mandoc
 DEBS      := $(DEBS_TEST) clang clang-tidy cppcheck lua-check shellcheck
 
 # DEPS=no: I see to it myself.
