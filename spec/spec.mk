@@ -13,7 +13,7 @@ $(B)/spec/%.o: spec/%.c Makefile spec/spec.mk
 	@mkdir -p $(@D)
 	$(SPEC_CC) -Ispec -MMD -MP -c -o $@ $<
 
-$(B)/spec/liar.so: $(addprefix $(B)/spec/support/,liar.o liar_script.o image.o)
+$(B)/spec/liar.so: $(addprefix $(B)/spec/support/,liar.o liar_answers.o liar_script.o image.o)
 $(B)/spec/mortal.so: $(B)/spec/support/mortal.o
 $(B)/spec/not_pkcs11.so: $(B)/spec/support/not_pkcs11.o
 $(B)/spec/softhsm_dump: $(B)/spec/support/softhsm_dump.o

@@ -43,6 +43,25 @@
  *   C_WrapKey flip                      the last bit of what is wrapped is wrong
  *   C_WrapKey mechanism FROM TO         FROM is another format than the caller thinks
  *   C_UnwrapKey mechanism FROM TO
+ *   list CKR                the function list, when it is asked for, is NULL with that
+ *   list-version 0x020B     major and minor of it
+ *   FUNCTION says N         the length or count that comes back (-1 is the greatest);
+ *                           C_GetSlotList, C_GetMechanismList, C_FindObjects, C_WrapKey
+ *                           and what gives bytes in one part
+ *   FUNCTION fill BYTE      those bytes, or the whole structure that comes back
+ *   FUNCTION flip           the last bit of those bytes is wrong
+ *   FUNCTION handle N       what was made or opened (C_OpenSession) has that handle; for
+ *                           sessions it means the one opened last
+ *   * rotate N              after N calls each handle found means the object found next
+ *   C_FindObjects twice     one of the handles comes twice
+ *   C_FindObjects also 1 N  that handle comes, too
+ *   C_FindObjects endless   after the last one, others for ever
+ *   C_GetSlotList more N    so many more slots without a token
+ *   C_GetSlotList grow      one more slot at each call
+ *   C_GetMechanismList add CKM, C_GetMechanismList grow
+ *   C_GetTokenInfo pad BYTE instead of blanks
+ *   C_GetTokenInfo pin N N  shortest and longest PIN
+ *   C_GetAttributeValue own CKA         OK, and the value is elsewhere
  * CKR, CKA, CKM and flags: the names of liar_script.c, or a number (0x...).
  */#include "image.h"
 #include "liar.h"
@@ -58,6 +77,8 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+enum { MECHANISMS_MAX = 1024 };
 
 /* Around every call. */
 
@@ -119,14 +140,40 @@ static CK_RV initialize(void *args)
     return liar.real->C_Initialize(args);
 }
 
+static CK_RV get_info(CK_INFO *info)
+{
+    return liar_fixed(N_C_GetInfo, liar.real->C_GetInfo(info), info, sizeof *info);
+}
+
+static CK_RV slot_list(CK_BBOOL present, CK_SLOT_ID *list, CK_ULONG *count)
+{
+    CK_ULONG room = *count;
+    CK_RV rv = liar.real->C_GetSlotList(present, list, count);
+
+    return liar_slots(rv, list, room, count);
+}
+
+static CK_RV slot_info(CK_SLOT_ID slot, CK_SLOT_INFO *info)
+{
+    if (liar_made_up(slot)) {
+        memset(info, 0, sizeof *info);
+        return CKR_OK;
+    }
+    return liar_fixed(N_C_GetSlotInfo, liar.real->C_GetSlotInfo(slot, info), info,
+                      sizeof *info);
+}
+
 static void pad(CK_BYTE *field, size_t size, const struct rule *rule)
 {
-    size_t n;
+    const struct rule *with = liar_first(LIE_PAD, N_C_GetTokenInfo);
+    size_t n = size;
 
+    while (!rule && with && n && field[n - 1] == ' ')
+        field[--n] = (CK_BYTE)with->n;
     if (!rule)
         return;
     n = strlen(rule->text);
-    memset(field, ' ', size);
+    memset(field, with ? (int)with->n : ' ', size);
     memcpy(field, rule->text, n < size ? n : size);
 }
 static CK_RV token_info(CK_SLOT_ID slot, CK_TOKEN_INFO *info)
@@ -136,6 +183,11 @@ static CK_RV token_info(CK_SLOT_ID slot, CK_TOKEN_INFO *info)
 
     if (rv != CKR_OK)
         return rv;
+    liar_fixed(N_C_GetTokenInfo, rv, info, sizeof *info);
+    if ((rule = liar_first(LIE_PIN, N_C_GetTokenInfo))) {
+        info->ulMinPinLen = rule->n;
+        info->ulMaxPinLen = rule->m;
+    }
     pad(info->label, sizeof info->label, liar_first(LIE_LABEL, N_C_GetTokenInfo));
     pad(info->serialNumber, sizeof info->serialNumber,
         liar_first(LIE_SERIAL, N_C_GetTokenInfo));
@@ -163,19 +215,46 @@ static CK_RV object_size(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object,
 
 static CK_RV mechanism_list(CK_SLOT_ID slot, CK_MECHANISM_TYPE *list, CK_ULONG *count)
 {
-    CK_RV rv = liar.real->C_GetMechanismList(slot, list, count);
-    const struct rule *rule = NULL;
-    CK_ULONG kept;
+    CK_MECHANISM_TYPE all[MECHANISMS_MAX];
+    CK_ULONG room = *count, got = MECHANISMS_MAX;
+    CK_RV rv = liar.real->C_GetMechanismList(slot, list ? all : NULL, &got);
 
-    while (rv == CKR_OK && list &&
-           (rule = liar_next(rule, LIE_NO_MECHANISM, N_C_GetMechanismList))) {
-        kept = 0;
-        for (CK_ULONG i = 0; i < *count; i++)
-            if (list[i] != rule->n)
-                list[kept++] = list[i];
-        *count = kept;
-    }
-    return rv;
+    if (rv == CKR_OK && list)
+        memcpy(list, all, (got < room ? got : room) * sizeof *list);
+    *count = got < room || !list ? got : room;
+    return liar_mechanisms(rv, list, room, count);
+}
+
+static CK_RV mechanism_info(CK_SLOT_ID slot, CK_MECHANISM_TYPE type,
+                            CK_MECHANISM_INFO *info)
+{
+    CK_RV rv = liar.real->C_GetMechanismInfo(slot, type, info);
+    const struct rule *rule = NULL;
+
+    while (rv != CKR_OK && (rule = liar_next(rule, LIE_ADD, N_C_GetMechanismList)))
+        if (rule->n == type)
+            rv = CKR_OK;
+    return liar_fixed(N_C_GetMechanismInfo, rv, info, sizeof *info);
+}
+
+static CK_RV open_session(CK_SLOT_ID slot, CK_FLAGS how, void *context, CK_NOTIFY notify,
+                          CK_SESSION_HANDLE *session)
+{
+    CK_RV rv = liar.real->C_OpenSession(slot, how, context, notify, session);
+
+    return liar_open(rv, session);
+}
+
+static CK_RV session_info(CK_SESSION_HANDLE session, CK_SESSION_INFO *info)
+{
+    return liar_fixed(N_C_GetSessionInfo, liar.real->C_GetSessionInfo(session, info),
+                      info, sizeof *info);
+}
+
+static CK_RV random_bytes(CK_SESSION_HANDLE session, CK_BYTE *to, CK_ULONG len)
+{
+    return liar_fixed(N_C_GenerateRandom, liar.real->C_GenerateRandom(session, to, len),
+                      to, len);
 }
 
 /* With `pap DIR`: the PIN that the operator keys in. Returns whether to go on. */
@@ -242,6 +321,7 @@ static CK_RV find_start(CK_SESSION_HANDLE session, CK_ATTRIBUTE *template,
 {
     liar.found = 0;
     liar.last = 1;
+    liar_search_begins();
     return liar.real->C_FindObjectsInit(session, template, count);
 }
 
@@ -265,11 +345,12 @@ static CK_RV find(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE *objects, CK_ULONG
     liar.found += *count;
     if (*count)
         liar.last = objects[*count - 1];
-    return rv;
+    return liar_found(rv, objects, max, count);
 }
 
 static CK_RV lie_about(CK_ATTRIBUTE *at, CK_ULONG room, CK_RV rv)
 {
+    static CK_BYTE own[16] = "of the module's ";
     const struct rule *rule = NULL;
 
     while ((rule = liar_next(rule, LIE_VALUE, N_C_GetAttributeValue)))
@@ -285,6 +366,11 @@ static CK_RV lie_about(CK_ATTRIBUTE *at, CK_ULONG room, CK_RV rv)
         if (rule->n == at->type) {
             at->ulValueLen = CK_UNAVAILABLE_INFORMATION;
             rv = rule->m;
+        }
+    while ((rule = liar_next(rule, LIE_OWN, N_C_GetAttributeValue)))
+        if (rule->n == at->type && at->pValue) {
+            at->pValue = own;
+            at->ulValueLen = room < sizeof own ? room : sizeof own;
         }
     return rv;
 }
@@ -348,7 +434,9 @@ static CK_RV create(CK_SESSION_HANDLE session, CK_ATTRIBUTE *template, CK_ULONG 
 {
     struct edited to = edit(N_C_CreateObject, template, count);
 
-    return liar.real->C_CreateObject(session, to.at, to.count, object);
+    return liar_handle(N_C_CreateObject,
+                       liar.real->C_CreateObject(session, to.at, to.count, object),
+                       object);
 }
 
 static CK_RV copy(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE from,
@@ -356,7 +444,9 @@ static CK_RV copy(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE from,
 {
     struct edited to = edit(N_C_CopyObject, template, count);
 
-    return liar.real->C_CopyObject(session, from, to.at, to.count, object);
+    return liar_handle(N_C_CopyObject,
+                       liar.real->C_CopyObject(session, from, to.at, to.count, object),
+                       object);
 }
 
 static CK_RV set_attributes(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object,
@@ -372,7 +462,31 @@ static CK_RV generate(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism,
 {
     struct edited to = edit(N_C_GenerateKey, template, count);
 
-    return liar.real->C_GenerateKey(session, mechanism, to.at, to.count, object);
+    return liar_handle(N_C_GenerateKey,
+                       liar.real->C_GenerateKey(session, mechanism, to.at, to.count, object),
+                       object);
+}
+
+static CK_RV generate_pair(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism,
+                           CK_ATTRIBUTE *public, CK_ULONG public_count,
+                           CK_ATTRIBUTE *private, CK_ULONG private_count,
+                           CK_OBJECT_HANDLE *public_key, CK_OBJECT_HANDLE *private_key)
+{
+    CK_RV rv = liar.real->C_GenerateKeyPair(session, mechanism, public, public_count,
+                                            private, private_count, public_key,
+                                            private_key);
+
+    return liar_handle(N_C_GenerateKeyPair, rv, private_key);
+}
+
+static CK_RV derive(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism,
+                    CK_OBJECT_HANDLE key, CK_ATTRIBUTE *template, CK_ULONG count,
+                    CK_OBJECT_HANDLE *object)
+{
+    return liar_handle(N_C_DeriveKey,
+                       liar.real->C_DeriveKey(session, mechanism, key, template, count,
+                                              object),
+                       object);
 }
 
 static CK_MECHANISM swapped(int function, const CK_MECHANISM *mechanism)
@@ -393,9 +507,7 @@ static CK_RV wrap(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism,
     CK_MECHANISM used = swapped(N_C_WrapKey, mechanism);
     CK_RV rv = liar.real->C_WrapKey(session, &used, with, key, out, len);
 
-    if (rv == CKR_OK && out && *len && liar_first(LIE_FLIP, N_C_WrapKey))
-        out[*len - 1] ^= 1;
-    return rv;
+    return liar_bytes(N_C_WrapKey, rv, out, len);
 }
 
 static bool is_secret_key(const struct edited *template)
@@ -435,7 +547,7 @@ static CK_RV unwrap(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism,
         memcpy(liar.blob, wrapped, len);
         liar.blob_len = len;
     }
-    return rv;
+    return liar_handle(N_C_UnwrapKey, rv, object);
 }
 
 /* The module. */
@@ -459,6 +571,8 @@ FUNCTIONS(WRAPPED)
 
 __attribute__((visibility("default"))) CK_RV C_GetFunctionList(CK_FUNCTION_LIST **list)
 {
+    const struct rule *rule;
+
     if (!list)
         return CKR_ARGUMENTS_BAD;
     if (!liar.real)
@@ -468,8 +582,13 @@ __attribute__((visibility("default"))) CK_RV C_GetFunctionList(CK_FUNCTION_LIST 
     liar_look_around();
     memset(&liar.list, 0, sizeof liar.list);
     liar.list.version = liar.real->version;
+    if ((rule = liar_first(LIE_VERSION, 0))) {
+        liar.list.version.major = (CK_BYTE)(rule->n >> 8);
+        liar.list.version.minor = (CK_BYTE)rule->n;
+    }
     liar.list.C_GetFunctionList = C_GetFunctionList;
     FUNCTIONS(LISTED)
-    *list = &liar.list;
-    return CKR_OK;
+    rule = liar_first(LIE_NO_LIST, 0);
+    *list = rule ? NULL : &liar.list;
+    return rule ? rule->m : CKR_OK;
 }

@@ -4,6 +4,8 @@
 #ifndef KF_SPEC_SUPPORT_LIAR_H
 #define KF_SPEC_SUPPORT_LIAR_H
 
+#include "liar_answers.h"
+
 #include <p11-kit/pkcs11.h>
 
 #include <limits.h>
@@ -13,121 +15,128 @@
 
 enum { RULES_MAX = 64, TEXT_MAX = 512, TEMPLATE_MAX = 128, BLOB_MAX = 16384 };
 
+/* A handle as the real module knows it. */
+#define S liar_session(s)
+#define O(x) liar_object(x)
+
 /* Shapes that many functions share, and then all functions: name, who does the work,
  * parameters, arguments. */
-#define ONE (CK_SESSION_HANDLE s), (s)
-#define START (CK_SESSION_HANDLE s, CK_MECHANISM *m, CK_OBJECT_HANDLE k), (s, m, k)
-#define TAKE (CK_SESSION_HANDLE s, CK_BYTE *p, CK_ULONG n), (s, p, n)
-#define GIVE (CK_SESSION_HANDLE s, CK_BYTE *q, CK_ULONG *m), (s, q, m)
-#define PUMP                                                                           \
-    (CK_SESSION_HANDLE s, CK_BYTE *p, CK_ULONG n, CK_BYTE *q, CK_ULONG *m),            \
-        (s, p, n, q, m)
+#define ONE (CK_SESSION_HANDLE s), (S)
+#define START (CK_SESSION_HANDLE s, CK_MECHANISM *m, CK_OBJECT_HANDLE k), (S, m, O(k))
+#define TAKE (CK_SESSION_HANDLE s, CK_BYTE *p, CK_ULONG n), (S, p, n)
+#define GIVE(F, name)                                                                  \
+    F(name, liar_give, (CK_SESSION_HANDLE s, CK_BYTE *q, CK_ULONG *m),                 \
+      (N_##name, liar.real->name, S, q, m))
+#define PUMP(F, name)                                                                  \
+    F(name, liar_pump,                                                                 \
+      (CK_SESSION_HANDLE s, CK_BYTE *p, CK_ULONG n, CK_BYTE *q, CK_ULONG *m),          \
+      (N_##name, liar.real->name, S, p, n, q, m))
 #define CHECK                                                                          \
     (CK_SESSION_HANDLE s, CK_BYTE *p, CK_ULONG n, CK_BYTE *q, CK_ULONG m),             \
-        (s, p, n, q, m)
+        (S, p, n, q, m)
 #define ATTRIBUTES                                                                     \
-    (CK_SESSION_HANDLE s, CK_OBJECT_HANDLE o, CK_ATTRIBUTE *t, CK_ULONG n), (s, o, t, n)
+    (CK_SESSION_HANDLE s, CK_OBJECT_HANDLE o, CK_ATTRIBUTE *t, CK_ULONG n), (S, O(o), t, n)
 
 #define OURS(F, ...) F(__VA_ARGS__)
 #define REAL(F, name, ...) F(name, liar.real->name, __VA_ARGS__)
 #define FUNCTIONS(F)                                                                   \
     F(C_Initialize, initialize, (void *a), (a))                                        \
     REAL(F, C_Finalize, (void *a), (a))                                                \
-    REAL(F, C_GetInfo, (CK_INFO * i), (i))                                             \
-    REAL(F, C_GetSlotList, (CK_BBOOL b, CK_SLOT_ID *l, CK_ULONG *n), (b, l, n))        \
-    REAL(F, C_GetSlotInfo, (CK_SLOT_ID l, CK_SLOT_INFO *i), (l, i))                    \
+    F(C_GetInfo, get_info, (CK_INFO * i), (i))                                         \
+    F(C_GetSlotList, slot_list, (CK_BBOOL b, CK_SLOT_ID *l, CK_ULONG *n), (b, l, n))   \
+    F(C_GetSlotInfo, slot_info, (CK_SLOT_ID l, CK_SLOT_INFO *i), (l, i))               \
     F(C_GetTokenInfo, token_info, (CK_SLOT_ID l, CK_TOKEN_INFO *i), (l, i))            \
     F(C_GetMechanismList, mechanism_list,                                              \
       (CK_SLOT_ID l, CK_MECHANISM_TYPE *m, CK_ULONG *n), (l, m, n))                    \
-    REAL(F, C_GetMechanismInfo,                                                        \
+    F(C_GetMechanismInfo, mechanism_info,                                              \
          (CK_SLOT_ID l, CK_MECHANISM_TYPE m, CK_MECHANISM_INFO *i), (l, m, i))         \
     F(C_InitToken, init_token, (CK_SLOT_ID l, CK_BYTE *p, CK_ULONG n, CK_BYTE *t),     \
       (l, p, n, t))                                                                    \
     OURS(F, C_InitPIN, init_pin, TAKE)                                                 \
     OURS(F, C_SetPIN, set_pin, CHECK)                                                  \
-    REAL(F, C_OpenSession,                                                             \
+    F(C_OpenSession, open_session,                                                     \
          (CK_SLOT_ID l, CK_FLAGS f, void *a, CK_NOTIFY c, CK_SESSION_HANDLE *s),       \
          (l, f, a, c, s))                                                              \
     REAL(F, C_CloseSession, ONE)                                                       \
     REAL(F, C_CloseAllSessions, (CK_SLOT_ID l), (l))                                   \
-    REAL(F, C_GetSessionInfo, (CK_SESSION_HANDLE s, CK_SESSION_INFO *i), (s, i))       \
-    REAL(F, C_GetOperationState, GIVE)                                                 \
+    F(C_GetSessionInfo, session_info, (CK_SESSION_HANDLE s, CK_SESSION_INFO *i), (S, i))\
+    GIVE(F, C_GetOperationState)                                                       \
     REAL(F, C_SetOperationState,                                                       \
          (CK_SESSION_HANDLE s, CK_BYTE *p, CK_ULONG n, CK_OBJECT_HANDLE e,             \
           CK_OBJECT_HANDLE a),                                                         \
-         (s, p, n, e, a))                                                              \
+         (S, p, n, e, a))                                                              \
     F(C_Login, login, (CK_SESSION_HANDLE s, CK_USER_TYPE u, CK_BYTE *p, CK_ULONG n),   \
-      (s, u, p, n))                                                                    \
+      (S, u, p, n))                                                                    \
     REAL(F, C_Logout, ONE)                                                             \
     F(C_CreateObject, create,                                                          \
       (CK_SESSION_HANDLE s, CK_ATTRIBUTE *t, CK_ULONG n, CK_OBJECT_HANDLE *o),         \
-      (s, t, n, o))                                                                    \
+      (S, t, n, o))                                                                    \
     F(C_CopyObject, copy,                                                              \
       (CK_SESSION_HANDLE s, CK_OBJECT_HANDLE k, CK_ATTRIBUTE *t, CK_ULONG n,           \
        CK_OBJECT_HANDLE *o),                                                           \
-      (s, k, t, n, o))                                                                 \
-    REAL(F, C_DestroyObject, (CK_SESSION_HANDLE s, CK_OBJECT_HANDLE o), (s, o))        \
+      (S, O(k), t, n, o))                                                              \
+    REAL(F, C_DestroyObject, (CK_SESSION_HANDLE s, CK_OBJECT_HANDLE o), (S, O(o)))     \
     F(C_GetObjectSize, object_size,                                                    \
-      (CK_SESSION_HANDLE s, CK_OBJECT_HANDLE o, CK_ULONG *n), (s, o, n))               \
+      (CK_SESSION_HANDLE s, CK_OBJECT_HANDLE o, CK_ULONG *n), (S, O(o), n))            \
     OURS(F, C_GetAttributeValue, get_attributes, ATTRIBUTES)                           \
     OURS(F, C_SetAttributeValue, set_attributes, ATTRIBUTES)                           \
     F(C_FindObjectsInit, find_start,                                                   \
-      (CK_SESSION_HANDLE s, CK_ATTRIBUTE *t, CK_ULONG n), (s, t, n))                   \
+      (CK_SESSION_HANDLE s, CK_ATTRIBUTE *t, CK_ULONG n), (S, t, n))                   \
     F(C_FindObjects, find,                                                             \
       (CK_SESSION_HANDLE s, CK_OBJECT_HANDLE *o, CK_ULONG n, CK_ULONG *m),             \
-      (s, o, n, m))                                                                    \
+      (S, o, n, m))                                                                    \
     REAL(F, C_FindObjectsFinal, ONE)                                                   \
     REAL(F, C_EncryptInit, START)                                                      \
-    REAL(F, C_Encrypt, PUMP)                                                           \
-    REAL(F, C_EncryptUpdate, PUMP)                                                     \
-    REAL(F, C_EncryptFinal, GIVE)                                                      \
+    PUMP(F, C_Encrypt)                                                                 \
+    PUMP(F, C_EncryptUpdate)                                                           \
+    GIVE(F, C_EncryptFinal)                                                            \
     REAL(F, C_DecryptInit, START)                                                      \
-    REAL(F, C_Decrypt, PUMP)                                                           \
-    REAL(F, C_DecryptUpdate, PUMP)                                                     \
-    REAL(F, C_DecryptFinal, GIVE)                                                      \
-    REAL(F, C_DigestInit, (CK_SESSION_HANDLE s, CK_MECHANISM *m), (s, m))              \
-    REAL(F, C_Digest, PUMP)                                                            \
+    PUMP(F, C_Decrypt)                                                                 \
+    PUMP(F, C_DecryptUpdate)                                                           \
+    GIVE(F, C_DecryptFinal)                                                            \
+    REAL(F, C_DigestInit, (CK_SESSION_HANDLE s, CK_MECHANISM *m), (S, m))              \
+    PUMP(F, C_Digest)                                                                  \
     REAL(F, C_DigestUpdate, TAKE)                                                      \
-    REAL(F, C_DigestKey, (CK_SESSION_HANDLE s, CK_OBJECT_HANDLE o), (s, o))            \
-    REAL(F, C_DigestFinal, GIVE)                                                       \
+    REAL(F, C_DigestKey, (CK_SESSION_HANDLE s, CK_OBJECT_HANDLE o), (S, O(o)))         \
+    GIVE(F, C_DigestFinal)                                                             \
     REAL(F, C_SignInit, START)                                                         \
-    REAL(F, C_Sign, PUMP)                                                              \
+    PUMP(F, C_Sign)                                                                    \
     REAL(F, C_SignUpdate, TAKE)                                                        \
-    REAL(F, C_SignFinal, GIVE)                                                         \
+    GIVE(F, C_SignFinal)                                                               \
     REAL(F, C_SignRecoverInit, START)                                                  \
-    REAL(F, C_SignRecover, PUMP)                                                       \
+    PUMP(F, C_SignRecover)                                                             \
     REAL(F, C_VerifyInit, START)                                                       \
     REAL(F, C_Verify, CHECK)                                                           \
     REAL(F, C_VerifyUpdate, TAKE)                                                      \
     REAL(F, C_VerifyFinal, TAKE)                                                       \
     REAL(F, C_VerifyRecoverInit, START)                                                \
-    REAL(F, C_VerifyRecover, PUMP)                                                     \
-    REAL(F, C_DigestEncryptUpdate, PUMP)                                               \
-    REAL(F, C_DecryptDigestUpdate, PUMP)                                               \
-    REAL(F, C_SignEncryptUpdate, PUMP)                                                 \
-    REAL(F, C_DecryptVerifyUpdate, PUMP)                                               \
+    PUMP(F, C_VerifyRecover)                                                           \
+    PUMP(F, C_DigestEncryptUpdate)                                                     \
+    PUMP(F, C_DecryptDigestUpdate)                                                     \
+    PUMP(F, C_SignEncryptUpdate)                                                       \
+    PUMP(F, C_DecryptVerifyUpdate)                                                     \
     F(C_GenerateKey, generate,                                                         \
       (CK_SESSION_HANDLE s, CK_MECHANISM *m, CK_ATTRIBUTE *t, CK_ULONG n,              \
        CK_OBJECT_HANDLE *o),                                                           \
-      (s, m, t, n, o))                                                                 \
-    REAL(F, C_GenerateKeyPair,                                                         \
+      (S, m, t, n, o))                                                                 \
+    F(C_GenerateKeyPair, generate_pair,                                                \
          (CK_SESSION_HANDLE s, CK_MECHANISM *m, CK_ATTRIBUTE *t, CK_ULONG n,           \
           CK_ATTRIBUTE *u, CK_ULONG k, CK_OBJECT_HANDLE *o, CK_OBJECT_HANDLE *p),      \
-         (s, m, t, n, u, k, o, p))                                                     \
+         (S, m, t, n, u, k, o, p))                                                     \
     F(C_WrapKey, wrap,                                                                 \
       (CK_SESSION_HANDLE s, CK_MECHANISM *m, CK_OBJECT_HANDLE w, CK_OBJECT_HANDLE k,   \
        CK_BYTE *q, CK_ULONG *n),                                                       \
-      (s, m, w, k, q, n))                                                              \
+      (S, m, O(w), O(k), q, n))                                                        \
     F(C_UnwrapKey, unwrap,                                                             \
       (CK_SESSION_HANDLE s, CK_MECHANISM *m, CK_OBJECT_HANDLE w, CK_BYTE *p,           \
        CK_ULONG k, CK_ATTRIBUTE *t, CK_ULONG n, CK_OBJECT_HANDLE *o),                  \
-      (s, m, w, p, k, t, n, o))                                                        \
-    REAL(F, C_DeriveKey,                                                               \
+      (S, m, O(w), p, k, t, n, o))                                                     \
+    F(C_DeriveKey, derive,                                                             \
          (CK_SESSION_HANDLE s, CK_MECHANISM *m, CK_OBJECT_HANDLE k, CK_ATTRIBUTE *t,   \
           CK_ULONG n, CK_OBJECT_HANDLE *o),                                            \
-         (s, m, k, t, n, o))                                                           \
+         (S, m, O(k), t, n, o))                                                        \
     REAL(F, C_SeedRandom, TAKE)                                                        \
-    REAL(F, C_GenerateRandom, TAKE)                                                    \
+    OURS(F, C_GenerateRandom, random_bytes, TAKE)                                      \
     REAL(F, C_GetFunctionStatus, ONE)                                                  \
     REAL(F, C_CancelFunction, ONE)                                                     \
     REAL(F, C_WaitForSlotEvent, (CK_FLAGS f, CK_SLOT_ID *l, void *a), (f, l, a))
@@ -143,11 +152,14 @@ struct name {
 };
 /* Up to LIE_PAP a line begins with the verb, then with the function. */
 enum lie {
-    LIE_FAIL, LIE_DELAY, LIE_CRASH, LIE_NULL, LIE_LOG, LIE_PAP, LIE_FLAGS, LIE_LABEL,
-    LIE_SERIAL, LIE_NO_MECHANISM, LIE_LOOP, LIE_FAIL_AFTER, LIE_LEN, LIE_VALUE,
-    LIE_REFUSE, LIE_DROP, LIE_SET, LIE_OTHER, LIE_FLIP, LIE_MECHANISM, LIE_FREE,
-    LIE_SIZE,
+    LIE_FAIL, LIE_DELAY, LIE_CRASH, LIE_NULL, LIE_LOG, LIE_NO_LIST, LIE_VERSION,
+    LIE_PAP, LIE_FLAGS, LIE_LABEL, LIE_SERIAL, LIE_NO_MECHANISM, LIE_LOOP,
+    LIE_FAIL_AFTER, LIE_LEN, LIE_VALUE, LIE_REFUSE, LIE_DROP, LIE_SET, LIE_OTHER,
+    LIE_FLIP, LIE_MECHANISM, LIE_FREE, LIE_SIZE, LIE_SAYS, LIE_FILL, LIE_HANDLE,
+    LIE_ROTATE, LIE_TWICE, LIE_ENDLESS, LIE_MORE, LIE_GROW, LIE_ADD, LIE_OWN, LIE_PAD,
+    LIE_PIN,
 };
+
 struct rule {
     enum lie lie;
     int function;

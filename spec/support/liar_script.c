@@ -73,6 +73,12 @@ static const struct grammar {
     {"flip", LIE_FLIP, ""},
     {"mechanism", LIE_MECHANISM, "nm"}, {"free", LIE_FREE, "n"},
     {"size", LIE_SIZE, "n"},
+    {"list", LIE_NO_LIST, "m"}, {"list-version", LIE_VERSION, "n"},
+    {"says", LIE_SAYS, "n"}, {"fill", LIE_FILL, "n"}, {"handle", LIE_HANDLE, "n"},
+    {"rotate", LIE_ROTATE, "n"}, {"twice", LIE_TWICE, ""}, {"also", LIE_TWICE, "nm"},
+    {"endless", LIE_ENDLESS, ""}, {"more", LIE_MORE, "n"}, {"grow", LIE_GROW, ""},
+    {"add", LIE_ADD, "n"}, {"own", LIE_OWN, "n"}, {"pad", LIE_PAD, "n"},
+    {"pin", LIE_PIN, "nm"},
 };
 void liar_bad(const char *line)
 {
