@@ -2,11 +2,13 @@
 #include "lua/endpoint.h"
 
 #include "clone/challenge.h"
+#include "clone/luna_call.h"
 #include "lua/attributes.h"
 #include "lua/domain.h"
 #include "lua/door.h"
 #include "lua/error.h"
 #include "lua/keep.h"
+#include "lua/module.h"
 #include "lua/object.h"
 #include "lua/sealed.h"
 #include "lua/session.h"
@@ -496,6 +498,19 @@ static int engines(lua_State *L)
 }
 
 /***
+Whether an HSM keeps the cloning domains of its partitions itself, where no program can name
+them: its module has the vendor's call that clones from partition to partition.
+@function domain_in_hardware
+@tparam module module
+@treturn boolean
+*/
+static int domain_in_hardware(lua_State *L)
+{
+    lua_pushboolean(L, kf_luna_call(kf_lua_check_module(L, 1)) != NULL);
+    return 1;
+}
+
+/***
 Whether two keys are one key, found out by using both; other objects are compared.
 @function challenge
 @tparam object a
@@ -545,6 +560,7 @@ static const luaL_Reg metamethods[] = {
 static const luaL_Reg functions[] = {
     { "engines", engines },
     { "challenge", challenge },
+    { "domain_in_hardware", domain_in_hardware },
     { "foresee", foresee },
     { NULL, NULL },
 };

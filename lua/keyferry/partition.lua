@@ -151,9 +151,16 @@ function Partition:object_uri(object)
     }
 end
 
--- Whether its HSM itself keeps the cloning domain, where no program can name it.
-function Partition.domain_in_hardware()
-    return false
+--- Whether its HSM itself keeps the cloning domain, where no program can name it (Luna).
+-- @tparam[opt] partition other whether the HSM clones from one to the other under it, so that
+--   no domain is to be given
+-- @treturn boolean
+function Partition:domain_in_hardware(other)
+    local module = self.hsm:module()
+    if not module or not core.domain_in_hardware(module) then
+        return false
+    end
+    return other == nil or other.hsm:module() == module
 end
 
 --- Whether two partitions are one token.
