@@ -96,6 +96,10 @@ const struct kf_attributes *kf_lua_push_object(lua_State *L, int session_index,
     lua_setiuservalue(L, -2, SESSION_VALUE);
     rv = end ? kf_end_read(end, handle, &box->known, unread, &unread_count, &err)
              : kf_object_read(session, handle, &box->known, unread, &unread_count, &err);
+    if (rv == KFR_VANISHED && kf_object_is_named(session, handle))
+        rv = kf_fail(&err, KFR_MODULE, "C_FindObjects",
+                     "its searches cannot be trusted: report that to its maker",
+                     "the module names object %lu, and says that it is not there", handle);
     if (rv)
         note_trouble(L, box, &err);
     else

@@ -245,6 +245,14 @@ static bool handles_room(struct handles *handles)
     return true;
 }
 
+static kf_rv named_twice(const struct kf_session *session, struct kf_error *err)
+{
+    return kf_fail(err, KFR_MODULE, "C_FindObjects",
+                   "its search cannot be trusted: report that to its maker",
+                   "the module names an object of token %s twice",
+                   kf_session_token(session)->label);
+}
+
 /* A search that begins anew or stands still would go on for ever. */
 static bool is_repeated(const struct handles *handles, size_t got)
 {
@@ -279,10 +287,7 @@ static kf_rv collect(struct kf_session *session, struct handles *handles,
         if (got == 0)
             return 0;
         if (is_repeated(handles, got))
-            return kf_fail(err, KFR_MODULE, "C_FindObjects",
-                           "its search does not end: report that to its maker",
-                           "the module names an object of token %s twice",
-                           kf_session_token(session)->label);
+            return named_twice(session, err);
         handles->count += got;
         if (handles->count > HANDLES_MAX)
             return kf_fail(err, KFR_LIMIT, "C_FindObjects",
@@ -290,6 +295,40 @@ static kf_rv collect(struct kf_session *session, struct handles *handles,
                            "token %s says that it has more than %d objects",
                            kf_session_token(session)->label, HANDLES_MAX);
     }
+}
+
+static int handle_order(const void *a, const void *b)
+{
+    CK_OBJECT_HANDLE left = *(const CK_OBJECT_HANDLE *)a;
+    CK_OBJECT_HANDLE right = *(const CK_OBJECT_HANDLE *)b;
+
+    return left < right ? -1 : left > right;
+}
+
+/* An object that is named twice would be cloned twice, and none has handle 0. */
+static kf_rv check_handles(const struct kf_session *session,
+                           const struct handles *handles, struct kf_error *err)
+{
+    size_t size = handles->count * sizeof *handles->at;
+    CK_OBJECT_HANDLE *sorted = size ? malloc(size) : NULL;
+    kf_rv rv = size && !sorted ? kf_fail(err, KFR_MEMORY, "malloc", NULL,
+                                         "no memory for the handles")
+                               : 0;
+
+    if (!sorted)
+        return rv;
+    memcpy(sorted, handles->at, size);
+    qsort(sorted, handles->count, sizeof *sorted, handle_order);
+    if (sorted[0] == CK_INVALID_HANDLE)
+        rv = kf_fail(err, KFR_MODULE, "C_FindObjects",
+                     "its search cannot be trusted: report that to its maker",
+                     "the module names an object of token %s that has no handle",
+                     kf_session_token(session)->label);
+    for (size_t i = 1; rv == 0 && i < handles->count; i++)
+        if (sorted[i] == sorted[i - 1])
+            rv = named_twice(session, err);
+    free(sorted);
+    return rv;
 }
 
 kf_rv kf_objects_find(struct kf_session *session, const struct kf_attributes *filter,
@@ -309,6 +348,8 @@ kf_rv kf_objects_find(struct kf_session *session, const struct kf_attributes *fi
         goto done;
     }
     rv = collect(session, &handles, err);
+    if (rv == 0)
+        rv = check_handles(session, &handles, err);
     answer = KF_CALL(kf_session_module(session), C_FindObjectsFinal,
                      kf_session_handle(session));
     if (rv == 0 && answer != CKR_OK)
@@ -323,6 +364,19 @@ done:
     free(handles.at);
     kf_template_free(template);
     return rv;
+}
+
+bool kf_object_is_named(struct kf_session *session, CK_OBJECT_HANDLE object)
+{
+    CK_OBJECT_HANDLE *handles = NULL;
+    size_t count = 0;
+    bool named = false;
+
+    if (kf_objects_find(session, NULL, &handles, &count, NULL) == 0)
+        for (size_t i = 0; i < count; i++)
+            named = named || handles[i] == object;
+    free(handles);
+    return named;
 }
 
 static kf_rv ask_size(struct kf_session *session, CK_OBJECT_HANDLE object,
@@ -362,6 +416,17 @@ kf_rv kf_object_size(struct kf_session *session, CK_OBJECT_HANDLE object,
 
 /* ---- making and changing ---- */
 
+/* What a call that makes an object has answered. */
+static kf_rv check_made(CK_RV answer, CK_OBJECT_HANDLE made, const char *call,
+                        struct kf_error *err)
+{
+    if (answer == CKR_OK && made == CK_INVALID_HANDLE)
+        return kf_module_fail(err, KFR_MODULE, call,
+                              "the module says that it made an object, and gives no "
+                              "handle of it");
+    return 0;
+}
+
 kf_rv kf_object_create(struct kf_session *session, const struct kf_attributes *set,
                        CK_OBJECT_HANDLE *out, struct kf_error *err)
 {
@@ -371,10 +436,13 @@ kf_rv kf_object_create(struct kf_session *session, const struct kf_attributes *s
 
     if (rv != 0)
         goto done;
+    *out = CK_INVALID_HANDLE;
     answer = CALL(session, C_CreateObject, template->at, template->count, out);
     if (answer != CKR_OK)
         rv = kf_module_fail(err, answer, "C_CreateObject", "token %s",
                             kf_session_token(session)->label);
+    else
+        rv = check_made(answer, *out, "C_CreateObject", err);
 done:
     kf_template_free(template);
     return rv;
@@ -390,9 +458,12 @@ kf_rv kf_object_copy(struct kf_session *session, CK_OBJECT_HANDLE object,
 
     if (rv != 0)
         goto done;
+    *out = CK_INVALID_HANDLE;
     answer = CALL(session, C_CopyObject, object, template->at, template->count, out);
     if (answer != CKR_OK)
         rv = object_failed(err, answer, "C_CopyObject", object);
+    else
+        rv = check_made(answer, *out, "C_CopyObject", err);
 done:
     kf_template_free(template);
     return rv;
@@ -437,11 +508,14 @@ kf_rv kf_object_generate(struct kf_session *session, CK_MECHANISM *mechanism,
 
     if (rv != 0)
         goto done;
+    *out = CK_INVALID_HANDLE;
     answer =
         CALL(session, C_GenerateKey, mechanism, template->at, template->count, out);
     if (answer != CKR_OK)
         rv = kf_module_fail(err, answer, "C_GenerateKey", "a key on token %s",
                             kf_session_token(session)->label);
+    else
+        rv = check_made(answer, *out, "C_GenerateKey", err);
 done:
     kf_template_free(template);
     return rv;
@@ -464,11 +538,16 @@ kf_rv kf_object_generate_pair(struct kf_session *session, CK_MECHANISM *mechanis
         rv = template_of(private_set, &private, err);
     if (rv != 0)
         goto done;
+    *public_out = *private_out = CK_INVALID_HANDLE;
     answer = CALL(session, C_GenerateKeyPair, mechanism, public->at, public->count,
                   private->at, private->count, public_out, private_out);
     if (answer != CKR_OK)
         rv = kf_module_fail(err, answer, "C_GenerateKeyPair", "a key pair on token %s",
                             kf_session_token(session)->label);
+    else if (*public_out == CK_INVALID_HANDLE)
+        rv = check_made(answer, *public_out, "C_GenerateKeyPair", err);
+    else
+        rv = check_made(answer, *private_out, "C_GenerateKeyPair", err);
 done:
     kf_template_free(private);
     kf_template_free(public);
@@ -485,10 +564,13 @@ kf_rv kf_object_derive(struct kf_session *session, CK_OBJECT_HANDLE key,
 
     if (rv != 0)
         goto done;
+    *out = CK_INVALID_HANDLE;
     answer =
         CALL(session, C_DeriveKey, mechanism, key, template->at, template->count, out);
     if (answer != CKR_OK)
         rv = kf_module_fail(err, answer, "C_DeriveKey", "with key %lu", key);
+    else
+        rv = check_made(answer, *out, "C_DeriveKey", err);
 done:
     kf_template_free(template);
     return rv;
@@ -505,10 +587,13 @@ kf_rv kf_object_unwrap(struct kf_session *session, CK_OBJECT_HANDLE unwrapping,
 
     if (rv != 0)
         goto done;
+    *out = CK_INVALID_HANDLE;
     answer = CALL(session, C_UnwrapKey, mechanism, unwrapping, (CK_BYTE *)wrapped, len,
                   template->at, template->count, out);
     if (answer != CKR_OK)
         rv = kf_module_fail(err, answer, "C_UnwrapKey", "with key %lu", unwrapping);
+    else
+        rv = check_made(answer, *out, "C_UnwrapKey", err);
 done:
     kf_template_free(template);
     return rv;

@@ -25,6 +25,10 @@ kf_rv kf_object_size(struct kf_session *session, CK_OBJECT_HANDLE object,
 kf_rv kf_objects_find(struct kf_session *session, const struct kf_attributes *filter,
                       CK_OBJECT_HANDLE **out, size_t *count, struct kf_error *err);
 
+/* Whether a new search names that object. One that it names and cannot read has not gone
+ * away: the module lies. */
+bool kf_object_is_named(struct kf_session *session, CK_OBJECT_HANDLE object);
+
 /* Everything of the object's rows that is no key material, nor the value of a private
  * data object, in as few calls as the token
  * allows (one with big buffers, PKCS#11 5.7 lets it answer some and refuse others; then

@@ -167,6 +167,16 @@ static void *room_new(bool secret, size_t n)
     return secret ? kf_secret_alloc(n) : OPENSSL_zalloc(n);
 }
 
+/* A number or a boolean that the module called OK and did not give. */
+static bool is_unwritten(enum kf_kind kind, const unsigned char *room, size_t cap)
+{
+    size_t i = 0;
+
+    while (i < cap && room[i] == UNTOUCHED)
+        i++;
+    return (kind == KF_BOOL || kind == KF_ULONG) && i == cap;
+}
+
 /* One attribute whose value is bytes, a number or a boolean: a guess first, because a
  * call costs more than a buffer, then the length the token names. */
 static kf_rv read_flat(struct kf_session *session, CK_OBJECT_HANDLE handle,
@@ -178,11 +188,16 @@ static kf_rv read_flat(struct kf_session *session, CK_OBJECT_HANDLE handle,
     unsigned char *room = room_new(into->secret, cap);
     CK_ATTRIBUTE at = {type, room, cap};
     kf_rv rv = KFR_MEMORY;
+    bool again;
 
     if (!room)
         goto done;
+    memset(room, UNTOUCHED, cap);
     rv = ask(session, handle, &at, 1);
-    if (rv == CKR_BUFFER_TOO_SMALL && cap == FIRST_BYTES) {
+    /* What fills the room exactly may also be what nobody wrote. */
+    again = cap == FIRST_BYTES &&
+            (rv == CKR_BUFFER_TOO_SMALL || (rv == 0 && at.ulValueLen == cap));
+    if (again) {
         at = (CK_ATTRIBUTE){type, NULL, 0};
         rv = ask(session, handle, &at, 1);
         if (rv != 0)
@@ -204,7 +219,8 @@ static kf_rv read_flat(struct kf_session *session, CK_OBJECT_HANDLE handle,
     if (rv != 0)
         goto done;
     rv = KFR_MODULE;
-    if (at.ulValueLen > cap || !fits(kind, at.ulValueLen))
+    if (at.ulValueLen > cap || at.pValue != room || !fits(kind, at.ulValueLen) ||
+        (!again && is_unwritten(kind, room, cap)) || (again && at.ulValueLen == cap))
         goto done;
     rv = put(into, type, kind, room, at.ulValueLen) ? 0 : KFR_MEMORY;
 done:
@@ -478,7 +494,7 @@ static const struct entry *given(const struct reading *reading, uint64_t type,
 
         if (entry->type != type)
             continue;
-        if (at->ulValueLen > entry->cap || !fits(entry->kind, at->ulValueLen) ||
+        if (at->ulValueLen > entry->cap || at->pValue != entry->at || !fits(entry->kind, at->ulValueLen) ||
             is_untouched(entry, at))
             return NULL;
         *len = at->ulValueLen;

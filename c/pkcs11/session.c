@@ -15,7 +15,11 @@ struct kf_session {
     struct kf_secret *pin; /* of the user, while logged in with one */
     void *memo;
     void (*release_memo)(void *);
+    struct kf_session *next;
 };
+
+/* The open ones, so that two are never taken for one. */
+static struct kf_session *all_open;
 
 /* What differs between the two roles. */
 struct role {
@@ -38,6 +42,33 @@ static const struct role *role_of(CK_USER_TYPE user)
 }
 
 /* ---- opening and closing ---- */
+
+/* A module that gives a handle twice would be asked about one token and answer about
+ * another. */
+static kf_rv check_handle(const struct kf_session *session, struct kf_error *err)
+{
+    if (session->handle == CK_INVALID_HANDLE)
+        return kf_module_fail(err, KFR_MODULE, "C_OpenSession",
+                              "the session with token %s has no handle",
+                              session->token.label);
+    for (const struct kf_session *other = all_open; other; other = other->next)
+        if (other->module == session->module && other->handle == session->handle)
+            return kf_module_fail(err, KFR_MODULE, "C_OpenSession",
+                                  "the session with token %s has the handle of another "
+                                  "that is open",
+                                  session->token.label);
+    return 0;
+}
+
+static void forget_open(const struct kf_session *session)
+{
+    struct kf_session **at = &all_open;
+
+    while (*at && *at != session)
+        at = &(*at)->next;
+    if (*at)
+        *at = session->next;
+}
 
 kf_rv kf_session_open(struct kf_module *module, CK_SLOT_ID slot, bool writable,
                       struct kf_session **out, struct kf_error *err)
@@ -68,7 +99,12 @@ kf_rv kf_session_open(struct kf_module *module, CK_SLOT_ID slot, bool writable,
                             session->token.label, slot);
         goto done;
     }
+    rv = check_handle(session, err);
+    if (rv != 0)
+        goto done;
     session->open = true;
+    session->next = all_open;
+    all_open = session;
     *out = session;
     session = NULL;
     rv = 0;
@@ -88,6 +124,7 @@ void kf_session_close(struct kf_session *session)
     if (!session)
         return;
     drop_pin(session);
+    forget_open(session);
     if (session->open && kf_module_is_open(session->module))
         (void)KF_CALL(session->module, C_CloseSession, session->handle);
     session->open = false;

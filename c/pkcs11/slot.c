@@ -156,7 +156,8 @@ static kf_rv slot_ids(struct kf_module *module, CK_SLOT_ID **out, CK_ULONG *coun
         if (rv != CKR_OK)
             break;
         if (room > LIST_MAX)
-            return kf_fail(err, KFR_LIMIT, "C_GetSlotList", NULL,
+            return kf_fail(err, KFR_LIMIT, "C_GetSlotList",
+                           "it is given up: ask the maker of the module",
                            "the module says that it has %lu slots", room);
         ids = calloc(room + 1, sizeof *ids);
         if (!ids)
@@ -223,7 +224,8 @@ kf_rv kf_slot_mechanisms(struct kf_module *module, CK_SLOT_ID slot,
     if (answer != CKR_OK)
         return kf_module_fail(err, answer, "C_GetMechanismList", "slot %lu", slot);
     if (room > LIST_MAX)
-        return kf_fail(err, KFR_LIMIT, "C_GetMechanismList", NULL,
+        return kf_fail(err, KFR_LIMIT, "C_GetMechanismList",
+                       "it is given up: ask the maker of the module",
                        "slot %lu says that it has %lu mechanisms", slot, room);
     list = calloc(room + 1, sizeof *list);
     if (!list) {
@@ -232,8 +234,15 @@ kf_rv kf_slot_mechanisms(struct kf_module *module, CK_SLOT_ID slot,
     }
     got = room;
     answer = room ? KF_CALL(module, C_GetMechanismList, slot, list, &got) : CKR_OK;
-    if (answer != CKR_OK || got > room) {
+    if (answer != CKR_OK) {
         rv = kf_module_fail(err, answer, "C_GetMechanismList", "slot %lu", slot);
+        goto done;
+    }
+    if (got > room) {
+        rv = kf_module_fail(err, KFR_MODULE, "C_GetMechanismList",
+                            "slot %lu: the module wrote more mechanisms than it was "
+                            "asked for",
+                            slot);
         goto done;
     }
     *out = list;
@@ -266,6 +275,9 @@ kf_rv kf_token_check_pin(const struct kf_token *token, const struct kf_secret *p
     unsigned long max = token->max_pin; /* 0 or unavailable: the token does not say */
     bool has_max = max != 0 && max != CK_UNAVAILABLE_INFORMATION;
     bool has_min = token->min_pin != CK_UNAVAILABLE_INFORMATION;
+
+    if (has_max && has_min && token->min_pin > max) /* nor with such limits */
+        has_max = has_min = false;
 
     if (!pin ||
         ((!has_max || pin->len <= max) && (!has_min || pin->len >= token->min_pin)))

@@ -7,7 +7,9 @@
 
 #include <string.h>
 
-enum { SLOTS_FIRST = 0x40000000, SESSIONS_MAX = 64, FOUND_MAX = 4096 };
+enum { SESSIONS_MAX = 64, FOUND_MAX = 4096 };
+
+#define MADE_UP (1UL << 40) /* and up: slots and handles that are not there */
 
 static struct {
     CK_SESSION_HANDLE said, is;
@@ -131,7 +133,7 @@ CK_RV liar_found(CK_RV rv, CK_OBJECT_HANDLE *objects, CK_ULONG max, CK_ULONG *co
         found[found_count++] = objects[i];
     again(objects, max, count);
     while (liar_first(LIE_ENDLESS, N_C_FindObjects) && *count < max)
-        objects[(*count)++] = SLOTS_FIRST + made_up++;
+        objects[(*count)++] = MADE_UP + made_up++;
     say(N_C_FindObjects, count);
     return rv;
 }
@@ -152,7 +154,7 @@ CK_RV liar_slots(CK_RV rv, CK_SLOT_ID *list, CK_ULONG room, CK_ULONG *count)
         return CKR_BUFFER_TOO_SMALL;
     }
     for (CK_ULONG i = 0; list && i < extra; i++)
-        list[real + i] = SLOTS_FIRST + i;
+        list[real + i] = MADE_UP + i;
     *count = real + extra;
     say(N_C_GetSlotList, count);
     return CKR_OK;
@@ -160,7 +162,7 @@ CK_RV liar_slots(CK_RV rv, CK_SLOT_ID *list, CK_ULONG room, CK_ULONG *count)
 
 bool liar_made_up(CK_SLOT_ID slot)
 {
-    return slot >= SLOTS_FIRST && (liar_first(LIE_MORE, N_C_GetSlotList) ||
+    return slot >= MADE_UP && (liar_first(LIE_MORE, N_C_GetSlotList) ||
                                    liar_first(LIE_GROW, N_C_GetSlotList));
 }
 
