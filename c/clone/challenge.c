@@ -108,8 +108,7 @@ static kf_rv another_key(struct kf_error *err, const char *how)
 
 static void destroy(const struct side *side, CK_OBJECT_HANDLE object)
 {
-    if (object != CK_INVALID_HANDLE)
-        kf_object_destroy(side->session, object, NULL);
+    kf_object_discard(side->session, object);
 }
 
 /* ---- one operation on both ---- */

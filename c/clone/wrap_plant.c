@@ -14,10 +14,9 @@ static struct kf_session *session_of(const struct kf_wrap_plant *plant)
     return plant->format->session;
 }
 
-static void destroy(const struct kf_wrap_plant *plant, CK_OBJECT_HANDLE *object)
+static void discard(const struct kf_wrap_plant *plant, CK_OBJECT_HANDLE *object)
 {
-    if (*object != CK_INVALID_HANDLE)
-        kf_object_destroy(session_of(plant), *object, NULL);
+    kf_object_discard(session_of(plant), *object);
     *object = CK_INVALID_HANDLE;
 }
 
@@ -184,7 +183,8 @@ static bool add_there(struct kf_wrap_plant *plant, CK_OBJECT_HANDLE object)
 
 /* Modules answer with a failure and have made the object all the same. One that was not
  * there before, of this class, label and CKA_ID, is removed. False: it would not go. */
-static bool sweep(const struct kf_wrap_plant *plant, const struct kf_wrap_item *item)
+static bool sweep_like(const struct kf_wrap_plant *plant, uint64_t object_class,
+                       const struct kf_attributes *want)
 {
     static const uint64_t marks[] = {CKA_LABEL, CKA_ID};
     struct kf_attributes *filter = kf_attributes_new(false);
@@ -193,9 +193,9 @@ static bool sweep(const struct kf_wrap_plant *plant, const struct kf_wrap_item *
     bool good;
 
     good = filter && kf_attributes_set_bool(filter, CKA_TOKEN, true) &&
-           kf_attributes_set_ulong(filter, CKA_CLASS, item->object_class);
+           kf_attributes_set_ulong(filter, CKA_CLASS, object_class);
     for (i = 0; good && i < sizeof marks / sizeof marks[0]; i++) {
-        const struct kf_attribute *mark = kf_attributes_get(item->want, marks[i]);
+        const struct kf_attribute *mark = kf_attributes_get(want, marks[i]);
 
         if (mark)
             good = kf_attributes_set(filter, mark->type, mark->kind, mark->value,
@@ -208,6 +208,11 @@ static bool sweep(const struct kf_wrap_plant *plant, const struct kf_wrap_item *
     free(found);
     kf_attributes_free(filter);
     return good;
+}
+
+static bool sweep(const struct kf_wrap_plant *plant, const struct kf_wrap_item *item)
+{
+    return sweep_like(plant, item->object_class, item->want);
 }
 
 /* Codes that say that nothing was done. */
@@ -239,17 +244,17 @@ static bool is_clean_refusal(kf_rv rv)
 
 /* ---- planting ---- */
 
-static bool trial_pair(const struct kf_wrap_plant *plant, CK_OBJECT_HANDLE keys[2])
+static bool trial_pair(const struct kf_wrap_plant *plant, struct kf_attributes *set,
+                       CK_OBJECT_HANDLE keys[2])
 {
     /* By both a run that was killed here is cleared up after (lua/keyferry/backup). */
     static const char label[] = "keyferry trial";
     enum { MARK = sizeof label - 1 };
     CK_MECHANISM mechanism = {CKM_AES_KEY_GEN, NULL, 0};
-    struct kf_attributes *set = kf_attributes_new(false);
     struct kf_secret *id = NULL;
     bool good;
 
-    good = set && !kf_session_random(session_of(plant), MARK + TRIAL_ID, &id, NULL);
+    good = !kf_session_random(session_of(plant), MARK + TRIAL_ID, &id, NULL);
     if (good)
         memcpy(id->data, label, MARK);
     good = good &&
@@ -262,9 +267,23 @@ static bool trial_pair(const struct kf_wrap_plant *plant, CK_OBJECT_HANDLE keys[
            kf_attributes_set(set, CKA_LABEL, KF_BYTES, label, MARK) &&
            !kf_object_generate(session_of(plant), &mechanism, set, &keys[0], NULL) &&
            !kf_object_generate(session_of(plant), &mechanism, set, &keys[1], NULL);
-    kf_attributes_free(set);
     kf_secret_free(id);
     return good;
+}
+
+/* Removes the pair; false: it, or what was made instead, is still there. */
+static bool undo_pair(const struct kf_wrap_plant *plant,
+                      const struct kf_attributes *set, CK_OBJECT_HANDLE keys[2])
+{
+    bool gone = true;
+    int i;
+
+    if (keys[1] == keys[0])
+        keys[1] = CK_INVALID_HANDLE;
+    for (i = 0; i < 2; i++)
+        if (!was_there(plant, keys[i])) /* then the handle is not ours */
+            gone = undo(plant, &keys[i]) && gone;
+    return sweep_like(plant, CKO_SECRET_KEY, set) && gone;
 }
 
 /* Says whether this module lets a new key take the place of an old one of the same
@@ -272,14 +291,17 @@ static bool trial_pair(const struct kf_wrap_plant *plant, CK_OBJECT_HANDLE keys[
 static kf_rv learn_overwrites(struct kf_wrap_plant *plant, struct kf_error *err)
 {
     CK_OBJECT_HANDLE keys[2] = {CK_INVALID_HANDLE, CK_INVALID_HANDLE};
-    bool good = trial_pair(plant, keys), gone;
+    struct kf_attributes *set = kf_attributes_new(false);
+    bool good, old, gone;
 
-    plant->overwrites =
-        good && keys[0] != keys[1] ? KF_OVERWRITES_NEVER : KF_OVERWRITES_PERHAPS;
-    if (keys[1] == keys[0])
-        keys[1] = CK_INVALID_HANDLE;
-    gone = undo(plant, &keys[0]);
-    gone = undo(plant, &keys[1]) && gone;
+    if (!set)
+        return kf_fail(err, KFR_MEMORY, NULL, NULL, "no memory for a trial");
+    good = trial_pair(plant, set, keys);
+    old = was_there(plant, keys[0]) || was_there(plant, keys[1]);
+    plant->overwrites = good && keys[0] != keys[1] && !old ? KF_OVERWRITES_NEVER
+                                                           : KF_OVERWRITES_PERHAPS;
+    gone = undo_pair(plant, set, keys);
+    kf_attributes_free(set);
     return gone ? KFR_OK
                 : kf_fail(
                       err, CKR_FUNCTION_FAILED, "C_DestroyObject",
@@ -370,15 +392,21 @@ static kf_rv plant_one(struct kf_wrap_plant *plant, struct kf_wrap_item *item,
         rv =
             kf_fail(&out->err, KFR_CONFLICT, NULL, "look at the target's old objects",
                     "the module gave the handle of an object that was there before: it "
-                    "has overwritten it");
+                    "may have overwritten it");
     }
     if (!rv)
         rv = kf_wrap_read_back(plant->format, item, out->handle, aim, out->lost,
                                &out->err);
+    if (rv == KFR_VANISHED)
+        rv = kf_module_fail(&out->err, KFR_MODULE, NULL,
+                            "the module says that the clone was made, and then that "
+                            "there is none");
     if (!rv && !trial && !add_there(plant, out->handle))
         rv = kf_fail(&out->err, KFR_MEMORY, NULL, NULL,
                      "no memory for a list of objects");
     if ((rv || trial) && !undo(plant, &out->handle))
+        left = true;
+    if (rv && !left && !sweep(plant, item)) /* the handle may have been no good */
         left = true;
     if (left && !rv)
         rv = kf_fail(&out->err, CKR_FUNCTION_FAILED, "C_DestroyObject", NULL,
@@ -403,7 +431,7 @@ static kf_rv plant_item(struct kf_wrap_plant *plant, struct kf_wrap_item *item,
         memset(&out->err, 0, sizeof out->err);
     else if (!out->err.rv)
         out->err.rv = rv;
-    destroy(plant, &item->staged);
+    discard(plant, &item->staged);
     return rv;
 }
 
