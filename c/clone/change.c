@@ -123,3 +123,24 @@ uint64_t kf_change_denies(const struct kf_attribute *new)
         return CKA_ALWAYS_SENSITIVE;
     return CK_UNAVAILABLE_INFORMATION;
 }
+
+kf_rv kf_change_apply(struct kf_attributes *set, const struct kf_changes *changes,
+                      struct kf_error *err)
+{
+    const struct kf_attributes *from = changes ? changes->set : NULL;
+
+    for (size_t i = 0; from && i < from->count; i++) {
+        const struct kf_attribute *new = &from->at[i];
+        uint64_t untrue = kf_change_denies(new);
+        kf_rv rv = kf_change_check(kf_attributes_get(set, new->type), new,
+                                   changes->more_rights, err);
+
+        if (rv)
+            return rv;
+        if (!kf_attributes_set(set, new->type, new->kind, new->value, new->len) ||
+            (kf_attributes_get(set, untrue) &&
+             !kf_attributes_set_bool(set, untrue, false)))
+            return kf_fail(err, KFR_MEMORY, NULL, NULL, "no memory for attributes");
+    }
+    return KFR_OK;
+}

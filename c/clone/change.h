@@ -20,6 +20,11 @@ struct kf_changes {
 kf_rv kf_change_check(const struct kf_attribute *old, const struct kf_attribute *new,
                       bool more_rights, struct kf_error *err);
 
+/* The clone's attributes: those of its original, `set`, under the changes (NULL: none). What
+ * kf_change_check answers. */
+kf_rv kf_change_apply(struct kf_attributes *set, const struct kf_changes *changes,
+                      struct kf_error *err);
+
 /* The flag that would lie about the past of a clone with `new`: CKA_NEVER_EXTRACTABLE of
  * one that can be extracted. It has to be false. CK_UNAVAILABLE_INFORMATION: none. */
 uint64_t kf_change_denies(const struct kf_attribute *new);

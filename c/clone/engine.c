@@ -12,8 +12,8 @@ struct kf_end {
     size_t staged;
 };
 
-const struct kf_engine *const kf_engines[] = {&kf_engine_softhsm, &kf_engine_wrap,
-                                              NULL};
+const struct kf_engine *const kf_engines[] = {&kf_engine_softhsm, &kf_engine_luna,
+                                              &kf_engine_wrap, NULL};
 
 const struct kf_engine *kf_engine_named(const char *name)
 {
@@ -23,6 +23,17 @@ const struct kf_engine *kf_engine_named(const char *name)
         if (name && !strcmp((*at)->name, name))
             return *at;
     return NULL;
+}
+
+kf_rv kf_engine_probe_pair(const struct kf_engine *engine, struct kf_session *source,
+                           struct kf_session *target, struct kf_error *err)
+{
+    kf_rv rv;
+
+    if (engine->probe_pair)
+        return engine->probe_pair(source, target, err);
+    rv = engine->probe(source, err);
+    return rv ? rv : engine->probe(target, err);
 }
 
 kf_rv kf_end_open(const struct kf_engine *engine, struct kf_session *session,
@@ -103,6 +114,30 @@ kf_rv kf_end_whole(struct kf_end *end, CK_OBJECT_HANDLE object,
     return end->engine->whole(end->state, object, known, out, err);
 }
 
+kf_rv kf_end_origin(struct kf_end *end, CK_OBJECT_HANDLE object,
+                    uint8_t out[KF_ORIGIN_MAX], size_t *len, struct kf_error *err)
+{
+    if (!end->engine->origin)
+        return kf_fail(err, KFR_NOT_FOUND, "", "",
+                       "the engine %s has no name of the HSM's own for an object",
+                       end->engine->name);
+    return end->engine->origin(end->state, object, out, len, err);
+}
+
+/* A reference opens through the engine that made it, and nothing else does. */
+static kf_rv check_kind(const struct kf_engine *engine, const void *sealed, size_t len,
+                        struct kf_error *err)
+{
+    if (kf_sealed_is_reference(sealed, len) == engine->by_reference)
+        return KFR_OK;
+    return kf_fail(err, KFR_NO_ENGINE, "", "use one engine for both ends",
+                   engine->by_reference
+                       ? "the engine %s takes in what it has sealed itself, and nothing else"
+                       : "the object was sealed as a reference, which the engine %s cannot "
+                         "open",
+                   engine->name);
+}
+
 kf_rv kf_end_stage(struct kf_end *end, const void *sealed, size_t len,
                    const struct kf_changes *changes, struct kf_error *err)
 {
@@ -110,6 +145,8 @@ kf_rv kf_end_stage(struct kf_end *end, const void *sealed, size_t len,
     kf_rv rv;
 
     rv = kf_sealed_decode(sealed, len, end->domain, &open, err);
+    if (!rv)
+        rv = check_kind(end->engine, sealed, len, err);
     if (!rv)
         rv = end->engine->stage(end->state, &open, changes, err);
     if (!rv)
@@ -128,6 +165,8 @@ static kf_rv foresee(const struct kf_engine *engine, void *state,
 
     lost[0] = '\0';
     rv = kf_sealed_decode(sealed->bytes, sealed->len, domain, &open, err);
+    if (!rv)
+        rv = check_kind(engine, sealed->bytes, sealed->len, err);
     if (!rv)
         rv = engine->foresee(state, domain, &open, changes, lost, err);
     if (rv)

@@ -12,6 +12,10 @@
  * forgets what is staged. A staged object that turns out wrong at commit is undone,
  * alone when mode is KF_COMMIT_EACH, with all others (and nothing removed) when it is
  * KF_COMMIT_ALL.
+ *
+ * The engine luna works both ends or none, since the HSM itself clones from one partition
+ * to the other. What it seals is a reference, good in this process; and as the HSM makes
+ * whole objects, others can see what it has staged.
  */
 #ifndef KF_CLONE_ENGINE_H
 #define KF_CLONE_ENGINE_H
@@ -29,7 +33,7 @@ struct kf_end;
  */
 enum { KF_LOST_MAX = 200 };
 
-enum { KF_WHOLE_BYTES = 64 };
+enum { KF_WHOLE_BYTES = 64, KF_ORIGIN_MAX = 32 };
 
 enum kf_commit { KF_COMMIT_EACH, KF_COMMIT_ALL };
 
@@ -40,13 +44,19 @@ struct kf_planted {
     char lost[KF_LOST_MAX];
     struct kf_error err; /* when rv is not 0 */
     bool undone;         /* nothing was wrong with it: it went because of another */
+    bool exists;         /* rv is 0: the HSM had it already, and handle is of that */
 };
 
 struct kf_engine {
     const char *name;
+    bool by_reference; /* what it seals opens through it alone, in this process */
     /* 0: this engine can work that session's partition; else err says why not in words
      * a user understands. Needs no login. */
     kf_rv (*probe)(struct kf_session *session, struct kf_error *err);
+    /* The same for both ends together; NULL: each is probed by itself. An engine that has
+     * this refuses a single end. */
+    kf_rv (*probe_pair)(struct kf_session *source, struct kf_session *target,
+                        struct kf_error *err);
     /* The domain that lives in the partition, as this engine can use it. KFR_NOT_FOUND.
      */
     kf_rv (*find_domain)(struct kf_session *session, struct kf_domain **out,
@@ -74,6 +84,10 @@ struct kf_engine {
     kf_rv (*whole)(void *state, CK_OBJECT_HANDLE object,
                    const struct kf_attributes *known, uint8_t out[KF_WHOLE_BYTES],
                    struct kf_error *err);
+    /* What the HSM itself knows an object and its clones by: equal for two that are one,
+     * and nothing is told by two that are not equal. KFR_NOT_FOUND; NULL: it has none. */
+    kf_rv (*origin)(void *state, CK_OBJECT_HANDLE object, uint8_t out[KF_ORIGIN_MAX],
+                    size_t *len, struct kf_error *err);
     /* `changes` (NULL: none) are attributes the policy wants different on the clone. */
     kf_rv (*stage)(void *state, const struct kf_sealed *sealed,
                    const struct kf_changes *changes, struct kf_error *err);
@@ -98,11 +112,15 @@ struct kf_engine {
 };
 
 extern const struct kf_engine kf_engine_softhsm; /* engine_softhsm.c */
+extern const struct kf_engine kf_engine_luna;    /* engine_luna.c */
 extern const struct kf_engine kf_engine_wrap;    /* engine_wrap.c */
 
 /* All engines, best first; NULL at the end. */
 extern const struct kf_engine *const kf_engines[];
 const struct kf_engine *kf_engine_named(const char *name);
+/* Whether it can work the source, and the target together with it. */
+kf_rv kf_engine_probe_pair(const struct kf_engine *engine, struct kf_session *source,
+                           struct kf_session *target, struct kf_error *err);
 
 kf_rv kf_end_open(const struct kf_engine *engine, struct kf_session *session,
                   struct kf_domain *domain, struct kf_end **out, struct kf_error *err);
@@ -124,6 +142,9 @@ kf_rv kf_end_digest(struct kf_end *end, CK_OBJECT_HANDLE object,
 kf_rv kf_end_whole(struct kf_end *end, CK_OBJECT_HANDLE object,
                    const struct kf_attributes *known, uint8_t out[KF_WHOLE_BYTES],
                    struct kf_error *err);
+/* KFR_NOT_FOUND: the end's engine, or the HSM, has none. */
+kf_rv kf_end_origin(struct kf_end *end, CK_OBJECT_HANDLE object,
+                    uint8_t out[KF_ORIGIN_MAX], size_t *len, struct kf_error *err);
 /* Decodes under the end's domain (KFR_DOMAIN_MISMATCH, KFR_DAMAGED, KFR_NEWER_VERSION),
  * then stages. */
 kf_rv kf_end_stage(struct kf_end *end, const void *sealed, size_t len,

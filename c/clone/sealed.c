@@ -14,6 +14,7 @@ enum {
     VERSION_AT = 8,
     TOTAL_AT = 10,
     CHECK_AT = 14,
+    ENGINE_AT = CHECK_AT + KF_CHECK_BYTES + 4, /* after the flags */
     ALL_VERSIONS_MIN = 14 + KF_CRYPTO_HASH,
     /* check, flags, two empty names, two lengths, body kind and length, mac, digest */
     VERSION_1_MIN =
@@ -34,6 +35,24 @@ static kf_rv damaged(struct kf_error *err, const char *what)
 static kf_rv no_memory(struct kf_error *err)
 {
     return kf_fail(err, KFR_MEMORY, "", "", "no memory for a sealed object");
+}
+
+bool kf_sealed_is_reference(const void *bytes, size_t len)
+{
+    static const char luna[] = "\4luna"; /* the only engine that makes such */
+    enum { TEXT = sizeof luna - 1 };
+
+    return len > ENGINE_AT + TEXT &&
+           memcmp((const char *)bytes + ENGINE_AT, luna, TEXT) == 0;
+}
+
+kf_rv kf_sealed_check_bytes(const void *bytes, size_t len, struct kf_error *err)
+{
+    if (!kf_sealed_is_reference(bytes, len))
+        return KFR_OK;
+    return kf_fail(err, KFR_REFUSED, "", "use the engine wrap",
+                   "what the engine luna seals holds no key but says where it is, and is "
+                   "good in this process alone");
 }
 
 void kf_sealed_clear(struct kf_sealed *sealed)

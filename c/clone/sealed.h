@@ -58,6 +58,12 @@ kf_rv kf_sealed_peek(const void *bytes, size_t len, uint8_t check[KF_CHECK_BYTES
 kf_rv kf_sealed_look(const void *bytes, size_t len, struct kf_sealed *out,
                      struct kf_error *err);
 
+/* Whether its body is somewhere else: it names an object of this process and is good in
+ * it alone. Nothing of it may be written down. */
+bool kf_sealed_is_reference(const void *bytes, size_t len);
+/* KFR_REFUSED for a reference. */
+kf_rv kf_sealed_check_bytes(const void *bytes, size_t len, struct kf_error *err);
+
 /* Authenticates and decodes. On failure *out is empty. */
 kf_rv kf_sealed_decode(const void *bytes, size_t len, const struct kf_domain *domain,
                        struct kf_sealed *out, struct kf_error *err);

@@ -126,6 +126,8 @@ kf_rv kf_stream_add(struct kf_stream_writer *writer, const void *sealed, size_t 
     kf_rv rv = check_whole(writer, err);
 
     if (!rv)
+        rv = kf_sealed_check_bytes(sealed, len, err);
+    if (!rv)
         rv = kf_sealed_peek(sealed, len, check, err);
     if (rv)
         return rv;

@@ -73,28 +73,6 @@ static bool fill_uses(struct kf_attributes *want, CK_OBJECT_CLASS object_class)
            set_default(want, CKA_EXTRACTABLE, false);
 }
 
-static kf_rv overlay(struct kf_attributes *want, const struct kf_changes *changes,
-                     struct kf_error *err)
-{
-    const struct kf_attributes *set = changes ? changes->set : NULL;
-    size_t i;
-
-    for (i = 0; set && i < set->count; i++) {
-        const struct kf_attribute *new = &set->at[i];
-        uint64_t untrue = kf_change_denies(new);
-        kf_rv rv = kf_change_check(kf_attributes_get(want, new->type), new,
-                                   changes->more_rights, err);
-
-        if (rv)
-            return rv;
-        if (!kf_attributes_set(want, new->type, new->kind, new->value, new->len) ||
-            (kf_attributes_get(want, untrue) &&
-             !kf_attributes_set_bool(want, untrue, false)))
-            return kf_fail(err, KFR_MEMORY, NULL, NULL, "no memory for attributes");
-    }
-    return KFR_OK;
-}
-
 static kf_rv check_kind(const struct kf_wrap_item *item, struct kf_error *err)
 {
     if (kf_wrap_is_key(item->object_class) && !item->wrapped && !item->hidden)
@@ -117,7 +95,7 @@ kf_rv kf_wrap_item_fill(struct kf_wrap_item *item, const struct kf_sealed *seale
     for (size_t i = 0; i < item->want->count; i++)
         if (item->want->at[i].kind == KF_TEMPLATE)
             kf_template_to_portable(item->want->at[i].value, item->want->at[i].len);
-    rv = overlay(item->want, changes, err);
+    rv = kf_change_apply(item->want, changes, err);
     if (rv)
         return rv;
     rv = KFR_MEMORY;

@@ -2,6 +2,7 @@
 #include "lua/domain.h"
 
 #include "clone/crypto.h"
+#include "clone/process_domain.h"
 #include "lua/door.h"
 #include "lua/error.h"
 #include "lua/secret.h"
@@ -53,27 +54,6 @@ static int new_domain(lua_State *L)
     return 1;
 }
 
-/* Purposes in the order of kf_domain_from_keys. */
-static kf_rv make_random(struct kf_domain **out, struct kf_error *err)
-{
-    enum { KEYS = 3 };
-    struct kf_secret *keys[KEYS] = { NULL };
-    kf_rv rv = KFR_OK;
-
-    for (size_t i = 0; !rv && i < KEYS; i++) {
-        keys[i] = kf_secret_new(KF_DOMAIN_KEY_BYTES);
-        if (!keys[i])
-            rv = kf_fail(err, KFR_MEMORY, "", "", "no memory for a domain");
-        else if (!kf_crypto_random(keys[i]->data, KF_DOMAIN_KEY_BYTES))
-            rv = kf_fail(err, KFR_CRYPTO, "RAND_bytes", "", "no random bytes");
-    }
-    if (!rv)
-        rv = kf_domain_from_keys(keys[0], keys[1], keys[2], out, err);
-    for (size_t i = 0; i < KEYS; i++)
-        kf_secret_free(keys[i]);
-    return rv;
-}
-
 /***
 A cloning domain that nobody has and that is nowhere kept: for what is sealed, or compared by
 digest, within one run of a program. It comes from no text, so it costs no scrypt.
@@ -87,7 +67,7 @@ static int random_domain(lua_State *L)
     struct kf_domain **box = kf_lua_new_domain_box(L);
     struct kf_error err = { 0 };
 
-    if (make_random(box, &err))
+    if (kf_domain_random(box, &err))
         return kf_lua_refuse(L, &err);
     return 1;
 }
@@ -105,14 +85,41 @@ static void push_check(lua_State *L, const struct kf_domain *domain)
     lua_pushlstring(L, text, sizeof text);
 }
 
+static int refuse_hardware(lua_State *L)
+{
+    struct kf_error err = { 0 };
+
+    kf_fail(&err, KFR_NOT_FOUND, NULL, "the vendor's own tool may tell more of it",
+            "the HSM keeps this cloning domain itself and tells no program of it");
+    return kf_lua_refuse(L, &err);
+}
+
 /***
 The check value: tells one domain from another and nothing else about it.
 @function domain:check
-@treturn string 32 hex digits
+@treturn[1] string 32 hex digits
+@treturn[2] nil
+@treturn[2] err KFR_NOT_FOUND: the HSM keeps the domain itself (domain:in_hardware)
 */
 static int domain_check(lua_State *L)
 {
-    push_check(L, kf_lua_check_domain(L, 1));
+    const struct kf_domain *domain = kf_lua_check_domain(L, 1);
+
+    if (kf_domain_in_hardware(domain))
+        return refuse_hardware(L);
+    push_check(L, domain);
+    return 1;
+}
+
+/***
+Whether it is one that the HSM keeps itself (Luna): it has no check value here, and nothing but
+what goes from partition to partition of that HSM can be sealed under it.
+@function domain:in_hardware
+@treturn boolean
+*/
+static int domain_in_hardware(lua_State *L)
+{
+    lua_pushboolean(L, kf_domain_in_hardware(kf_lua_check_domain(L, 1)));
     return 1;
 }
 
@@ -143,6 +150,8 @@ static int domain_authenticate(lua_State *L)
         kf_fail(&err, KFR_CRYPTO, NULL, NULL, "OpenSSL gives no SHA-256");
         return kf_lua_refuse(L, &err);
     }
+    if (kf_domain_in_hardware(domain))
+        return refuse_hardware(L);
     if (kf_domain_mac(domain, slices, 2, mac, &err))
         return kf_lua_refuse(L, &err);
     lua_pushlstring(L, (const char *)mac, sizeof mac);
@@ -187,8 +196,8 @@ static int domain_tostring(lua_State *L)
 {
     struct kf_domain **box = luaL_checkudata(L, 1, DOMAIN);
 
-    if (!*box) {
-        lua_pushliteral(L, "domain (closed)");
+    if (!*box || kf_domain_in_hardware(*box)) {
+        lua_pushstring(L, *box ? "domain (kept by the HSM)" : "domain (closed)");
         return 1;
     }
     lua_pushliteral(L, "domain ");
@@ -213,6 +222,7 @@ static int domain_close(lua_State *L)
 static const luaL_Reg methods[] = {
     { "authenticate", domain_authenticate },
     { "check", domain_check },
+    { "in_hardware", domain_in_hardware },
     { "close", domain_close },
     { NULL, NULL },
 };

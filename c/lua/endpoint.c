@@ -51,7 +51,7 @@ static struct kf_end *check(lua_State *L, int index)
 One end of a clone: this session's partition seen through an engine, with the domain that
 seals or opens there.
 @function session:endpoint
-@string engine "softhsm" or "wrap"
+@string engine "softhsm", "luna" or "wrap"
 @tparam domain domain
 @treturn[1] endpoint
 @treturn[2] nil
@@ -269,6 +269,29 @@ static int endpoint_whole(lua_State *L)
 }
 
 /***
+What the HSM itself knows an object and its clones by (CKA_OUID of a Luna): equal for two that
+are one. Two that are not equal may hold the same key all the same.
+@function endpoint:origin
+@tparam object object
+@treturn[1] string
+@treturn[2] nil
+@treturn[2] err KFR_NOT_FOUND when the engine or the HSM has none
+*/
+static int endpoint_origin(lua_State *L)
+{
+    struct kf_end *end = check(L, 1);
+    CK_OBJECT_HANDLE object = check_object(L, end, 2);
+    uint8_t origin[KF_ORIGIN_MAX];
+    size_t len = 0;
+    struct kf_error err = { 0 };
+
+    if (kf_end_origin(end, object, origin, &len, &err))
+        return kf_lua_refuse(L, &err);
+    lua_pushlstring(L, (const char *)origin, len);
+    return 1;
+}
+
+/***
 Opens a sealed object under the endpoint's domain and makes its clone ready.
 @function endpoint:stage
 @tparam sealed sealed
@@ -334,7 +357,7 @@ static int endpoint_foresee(lua_State *L)
 What an engine would make of a sealed object at a target that is not there, by its own rules:
 as endpoint:foresee. What depends on the HSM is not in it.
 @function foresee
-@string engine "softhsm" or "wrap"
+@string engine "softhsm" or "wrap" ("luna" makes nothing without a target)
 @tparam sealed sealed
 @tparam domain domain that it was sealed under
 @tparam[opt] table changes
@@ -383,6 +406,8 @@ static void push_planted(lua_State *L, const struct kf_planted *planted)
     }
     lua_pushinteger(L, (lua_Integer)planted->handle);
     lua_setfield(L, -2, "handle");
+    lua_pushboolean(L, planted->exists);
+    lua_setfield(L, -2, "exists");
     lua_pushstring(L, planted->lost);
     lua_setfield(L, -2, "lost");
 }
@@ -432,8 +457,9 @@ compares.
 @function endpoint:commit
 @tparam[opt] table options `mode`: "each" (one that fails is undone alone) or "all" (all are
   undone and nothing is removed); `remove`: array of objects of this token
-@treturn[1] table one table for each staged object, in order: `handle` and `lost` (what the
-  clone could not keep, "" when nothing), or `err` and `undone` (true: nothing was wrong with
+@treturn[1] table one table for each staged object, in order: `handle`, `lost` (what the
+  clone could not keep, "" when nothing) and `exists` (true: the HSM had it already, and the
+  handle is of that), or `err` and `undone` (true: nothing was wrong with
   it, but it could not stay without another)
 @treturn[2] nil
 @treturn[2] err
@@ -482,8 +508,8 @@ static int endpoint_abort(lua_State *L)
 }
 
 /***
-The names of all engines, best first: "softhsm" works a SoftHSM's store, "wrap" any HSM by
-C_WrapKey and C_UnwrapKey.
+The names of all engines, best first: "softhsm" works a SoftHSM's store, "luna" has a Luna HSM
+clone from one of its partitions to another, "wrap" works any HSM by C_WrapKey and C_UnwrapKey.
 @function engines
 @treturn table array of strings
 */
@@ -541,6 +567,7 @@ static const luaL_Reg methods[] = {
     { "seal", endpoint_seal },
     { "digest", endpoint_digest },
     { "whole", endpoint_whole },
+    { "origin", endpoint_origin },
     { "stage", endpoint_stage },
     { "foresee", endpoint_foresee },
     { "staged", endpoint_staged },

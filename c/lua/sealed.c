@@ -52,12 +52,17 @@ static int new_sealed(lua_State *L)
 /***
 The bytes, as c/README.md specifies them.
 @function sealed:bytes
-@treturn string
+@treturn[1] string
+@treturn[2] nil
+@treturn[2] err KFR_REFUSED: the engine luna has sealed it, and there is nothing to write down
 */
 static int sealed_bytes(lua_State *L)
 {
     const struct kf_writer *writer = kf_lua_check_sealed(L, 1);
+    struct kf_error err = { 0 };
 
+    if (kf_sealed_check_bytes(writer->data, writer->len, &err))
+        return kf_lua_refuse(L, &err);
     lua_pushlstring(L, (const char *)writer->data, writer->len);
     return 1;
 }

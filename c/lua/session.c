@@ -3,6 +3,7 @@
 
 #include "clone/domain.h"
 #include "clone/engine.h"
+#include "clone/process_domain.h"
 #include "clone/unfinished.h"
 #include "lua/attributes.h"
 #include "lua/domain.h"
@@ -563,7 +564,7 @@ static int session_find_domain(lua_State *L)
 
     if (engine->find_domain(session, found, &err))
         return kf_lua_refuse(L, &err);
-    if (!box->own)
+    if (!box->own && !kf_domain_in_hardware(*found))
         box->own = kf_domain_ref(*found);
     return 1;
 }
@@ -582,15 +583,22 @@ static int session_install_domain(lua_State *L)
     struct kf_domain *domain = kf_lua_check_domain(L, 2);
     struct kf_error err = { 0 };
 
+    if (kf_domain_in_hardware(domain)) {
+        kf_fail(&err, KFR_REFUSED, NULL, "give a domain of your own",
+                "this cloning domain is kept by an HSM, and by no program");
+        return kf_lua_refuse(L, &err);
+    }
     if (kf_domain_install(session, domain, &err))
         return kf_lua_refuse(L, &err);
     return succeed(L);
 }
 
 /***
-Whether an engine can work this partition; needs no login.
+Whether an engine can work this partition, or clone from it to another; needs no login. The
+engine "luna" works two partitions of one HSM together and refuses a single one.
 @function session:probe
 @string engine
+@tparam[opt] session target the other end
 @treturn[1] true
 @treturn[2] nil
 @treturn[2] err why not
@@ -600,8 +608,13 @@ static int session_probe(lua_State *L)
     struct kf_session *session = kf_lua_check_session(L, 1);
     const struct kf_engine *engine = kf_lua_check_engine(L, 2, NULL);
     struct kf_error err = { 0 };
+    kf_rv rv;
 
-    if (engine->probe(session, &err))
+    if (lua_isnoneornil(L, 3))
+        rv = engine->probe(session, &err);
+    else
+        rv = kf_engine_probe_pair(engine, session, kf_lua_check_session(L, 3), &err);
+    if (rv)
         return kf_lua_refuse(L, &err);
     return succeed(L);
 }

@@ -13,6 +13,13 @@ struct advice {
     const char *hint;
 };
 
+#define NO_ROOM "the partition is full: remove objects, or have it made larger"
+#define NOBODY "nobody acted at the PED in time: be there, and run the command again"
+/* The pages name one of six codes for it, and no number: the same is said with each. */
+#define OTHER_DOMAIN                                                                   \
+    "most likely the cloning domain of the target is not that of the source: a backup "\
+    "needs the same domain (the same red key) in both"
+
 static const struct advice advices[] = {
     {CKR_HOST_MEMORY, "the module is out of memory: close something and try again"},
     {CKR_SLOT_ID_INVALID, "list the slots again: the token went away or moved"},
@@ -67,6 +74,41 @@ static const struct advice advices[] = {
      "something else in this process uses this module: open it as a private copy"},
     {CKR_CRYPTOKI_NOT_INITIALIZED, "the module was shut down by someone else"},
     {CKR_PIN_TOO_WEAK, "choose a stronger PIN"},
+    /* Luna, from its public pages; firmware has other codes by the same numbers. */
+    {0x80000006UL, "the HSM has no partition left: remove one, or use another HSM"},
+    {0x80000007UL, "the role is locked: its Security Officer has to reset it"},
+    {0x80000008UL, "the partition has a cloning domain already: see the vendor's own tool"},
+    {0x80000009UL, "one of the two partitions has no cloning domain: give it the domain of "
+                   "the other with the vendor's own tool"},
+    {0x8000000AUL, OTHER_DOMAIN},
+    {0x8000000BUL, OTHER_DOMAIN},
+    {0x8000000DUL, OTHER_DOMAIN},
+    {0x8000000EUL, OTHER_DOMAIN},
+    {0x8000000FUL, OTHER_DOMAIN},
+    {0x80000014UL, OTHER_DOMAIN},
+    {0x8000001AUL, "this role may not do that: log in as the Crypto Officer"},
+    {0x8000001BUL, NO_ROOM},
+    {0x8000001CUL, "too many failed logins of the Security Officer: see the vendor's own "
+                   "tool before anything is tried again"},
+    {0x8000001FUL, "check the network and the client's registration with the HSM"},
+    {0x80000020UL, "the partition is disabled: its Security Officer has to enable it"},
+    {0x80000021UL, NOBODY},
+    {0x80000023UL, NOBODY},
+    {0x80000024UL, NOBODY},
+    {0x8000002AUL, NO_ROOM},
+    {0x8000002CUL, NO_ROOM},
+    {0x8000002DUL, "start the PED's own service, then run the command again"},
+    {0x8000002EUL, "plug the PED in, then run the command again"},
+    {0x80000030UL, "a policy of the HSM or of the partition forbids it"},
+    {0x80000067UL, "check the challenge (the partition's password); the role locks after "
+                   "several wrong ones"},
+    {0x8000006EUL, "the HSM is in transport mode: recover it with the vendor's own tool"},
+    {0x8000006FUL, "it is on the target already, and was neither doubled nor overwritten"},
+    {0x80000076UL, "the HSM has been tampered with: see the vendor's own tool"},
+    {0x8000009DUL, "this HSM does not work with that PED"},
+    {0x8000009EUL, "look at what the PED says, then run the command again"},
+    {0x80000112UL, "this is a mistake of keyferry: please report it"},
+    {0x80001604UL, "the HSM is busy: run the command again"},
     {KFR_CLOSED, "open the module and a session again"},
     {KFR_MODULE, "the module does not follow PKCS#11"},
 };

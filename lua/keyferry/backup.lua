@@ -128,12 +128,12 @@ end
 -- Asks the policy about an object that could not be made ready. True: try again.
 function Run:again(result, err)
     local answer, seconds = self:decide(result.object, err, result.attempts)
-    if answer == "retry" then
+    if answer == "retry" and not stopping.is_last[err.code] then
         stopping.pause(seconds)
         return true
     end
     result.status, result.err, self.last_error = "failed", err, err
-    self.stopped = self.stopped or answer == "stop"
+    self.stopped = self.stopped or answer == "stop" or stopping.is_last[err.code]
     return false
 end
 

@@ -87,6 +87,8 @@ local function run(ctx)
     local reason, hint = forbidden(ctx.options, found)
     if reason then
         return ctx:finish{ code = "KFR_REFUSED", reason = reason, hint = hint }
+    elseif not found.target then
+        assert(found.hsm:can_create())
     end
     if ctx.options.tokenpar:find("^%d") then
         ctx:warn("the label begins with a digit: some commands take it for a slot number")

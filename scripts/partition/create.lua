@@ -64,6 +64,7 @@ local function run(ctx)
     if existing[1] then
         return refuse_existing(ctx, hsm, existing[1])
     end
+    assert(hsm:can_create())
     if options.partition:find("^%d") then
         ctx:warn("the label begins with a digit: some commands take it for a slot number")
     end

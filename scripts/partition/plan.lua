@@ -18,7 +18,8 @@ local function find(options)
         run.hsm = assert(keyferry.backup_hsm(options.serial))
         local found = options.tokenpar and assert(run.hsm:find_partitions(options.tokenpar)) or {}
         run.target = found[1] and assert(run.hsm:partition(options.tokenpar)) or nil
-        run.spare = not run.target and assert(run.hsm:spare_slot()) or nil
+        run.spare = not run.target and assert(run.hsm:can_create())
+            and assert(run.hsm:spare_slot()) or nil
     end
     run.source = assert(keyferry.partition(options.partition, { except = run.hsm }))
     return run

@@ -35,6 +35,51 @@ function M.engine(session, wanted)
     stop(last)
 end
 
+local TOGETHER = "luna" -- the engine that works both ends or none
+
+-- An engine was asked for by name and has to be that of both ends.
+local function check_pair(source, target, wanted, target_wanted)
+    if (wanted or TOGETHER) ~= (target_wanted or TOGETHER) then
+        stop(failure("KFR_NO_ENGINE", "the engine luna has the HSM clone from one of its partitions "
+                     .. "to another: it works both ends or none", "name it for both ends"))
+    elseif not target then
+        stop(failure("KFR_NO_ENGINE", "the engine luna has the HSM clone from one of its partitions "
+                     .. "to another, and there is no such target: it gives nothing that could be "
+                     .. "kept", "make the target first, with the vendor's own tool, or use the "
+                     .. "engine wrap"))
+    end
+    check(source:probe(TOGETHER, target))
+    return TOGETHER
+end
+
+--- The engine that works both ends together, where there is one for these two: asked for, or
+-- found when none is. Asked for and not to be had: the end of the run.
+-- @tparam session source
+-- @tparam ?session target
+-- @tparam ?string wanted the engine asked for at the source
+-- @tparam ?string target_wanted and at the target
+-- @treturn ?string nil: each end has its own
+function M.pair(source, target, wanted, target_wanted)
+    if wanted == TOGETHER or target_wanted == TOGETHER then
+        return check_pair(source, target, wanted, target_wanted)
+    elseif target and not wanted and not target_wanted and source:probe(TOGETHER, target) then
+        return TOGETHER
+    end
+    return nil
+end
+
+local VIRTUAL = "HA Virtual Card Slot" -- of a Luna client, for several HSMs at once
+
+--- A slot that stands for several HSMs holds no partition of its own: nothing is cloned from it
+-- or to it. The end of the run.
+function M.refuse_virtual(session)
+    local token = session:token()
+    if (token.description or ""):find(VIRTUAL, 1, true) then
+        stop(failure("KFR_REFUSED", ('the slot of token "%s" (%s) stands for several HSMs at once')
+                     :format(token.label, VIRTUAL), "name a partition of one of them"))
+    end
+end
+
 --- To who is not logged in a token shows its public objects alone, as if those were all: the
 -- end of the run.
 function M.require_user(session)

@@ -24,6 +24,17 @@ local function having(list, status)
     return found
 end
 
+-- Those of a list that the HSM had already, as it said when it was to clone them.
+local function found_in(list)
+    local found = {}
+    for _, result in ipairs(list) do
+        if result.found then
+            found[#found + 1] = result
+        end
+    end
+    return found
+end
+
 -- Gives each staged result what became of it.
 local function spread(queue, planted)
     local i = 0
@@ -31,7 +42,8 @@ local function spread(queue, planted)
         if result.status == "staged" then
             i = i + 1
             local one = planted[i] or { err = failure("KFR_STORE", "not committed") }
-            result.status = one.err and "failed" or "cloned"
+            result.status = one.err and "failed" or one.exists and "exists" or "cloned"
+            result.found = one.exists or nil
             result.err, result.target_handle, result.undone = one.err, one.handle, one.undone
             result.lost = results.join(result.lost, one.lost)
         end
@@ -95,7 +107,9 @@ function M:prove_all()
         end
     end
     for _, result in ipairs(self.queue) do
-        if result.status == "cloned" and not result.settled then
+        if result.found and result.status == "exists" then
+            good = self:prove_found(result) and good
+        elseif result.status == "cloned" and not result.settled then
             good = self:prove(result, groups[identity(result.object)]) and good
         end
     end
@@ -123,7 +137,7 @@ function M:ask_again(failed)
     local again, longest = {}, 0
     for _, result in ipairs(failed) do
         local answer, seconds = self:decide(result.object, result.err, result.attempts)
-        if answer == "stop" then
+        if answer == "stop" or stopping.is_last[result.err.code] then
             self.stopped = true
             return {}
         elseif answer == "retry" then
@@ -140,7 +154,8 @@ end
 function M:renew(list)
     for _, result in ipairs(list) do
         check_interrupt()
-        for _, name in ipairs{ "err", "target_handle", "undone", "settled", "verified" } do
+        for _, name in ipairs{ "err", "target_handle", "undone", "settled", "verified",
+                               "found", "differs" } do
             result[name] = nil
         end
         self:attempt(result)
@@ -153,6 +168,7 @@ function M:commit_each()
     local planted, err = self.target_end:commit{ mode = "each" }
     if planted then
         spread(self.queue, planted)
+        self:compare_found()
         if self.options.verify then
             self:prove_all()
         end
@@ -177,7 +193,7 @@ function M:commit_when_full()
     if self.mode ~= "replace" and not self.options.plan
         and self.target_end:staged() >= self.batch then
         self:commit()
-        self.batch = math.min(self.batch * 4, LARGEST_BATCH)
+        self.batch = self.pair and 1 or math.min(self.batch * 4, LARGEST_BATCH)
     end
 end
 
@@ -213,9 +229,11 @@ function M:take_back()
     for _, clone in ipairs(self:clones()) do
         clone:destroy()
     end
-    for _, result in ipairs(having(self.queue, "cloned")) do
-        result.status, result.err, result.undone = "failed", left_as_it_was(), true
-        result.target_handle = nil
+    for _, result in ipairs(self.queue) do
+        if result.status == "cloned" or result.status == "exists" then
+            result.status, result.err, result.undone = "failed", left_as_it_was(), true
+            result.target_handle = nil
+        end
     end
 end
 
@@ -243,7 +261,7 @@ function M:fail_replacing(err, is_decided)
     end
     self.stopped = true
     self.report.removed = #self.existing - self:count_old()
-    self.report.left = #self.existing - self.report.removed
+    self.report.left = #self.existing - self.report.removed - #found_in(self.queue)
     self:flush()
 end
 
@@ -256,6 +274,20 @@ function M:refuse_replacing_by_nothing()
                      "look at the source; a backup that is no longer wanted is deleted with "
                      .. "'keyferry partition delete'"))
     end
+end
+
+-- The old objects that a replacement does not keep.
+function M:unwanted()
+    local kept, list = {}, {}
+    for _, result in ipairs(found_in(self.queue)) do
+        kept[result.target_handle] = true
+    end
+    for _, object in ipairs(self.existing) do
+        if not kept[object.handle] then
+            list[#list + 1] = object
+        end
+    end
+    return list
 end
 
 -- Plants the new objects, proves them and then removes the old ones.
@@ -272,7 +304,7 @@ function M:replace_proved()
         return err, false
     end
     local removed, is_decided
-    removed, err = self.target_end:commit{ mode = "all", remove = self.existing }
+    removed, err = self.target_end:commit{ mode = "all", remove = self:unwanted() }
     is_decided = removed or self:has_begun_removing()
     if not is_decided then
         self:take_back()
@@ -328,7 +360,7 @@ function M:commit_replacement()
     if err then
         return self:fail_replacing(err, is_decided)
     end
-    self.report.removed = #self.existing
+    self.report.removed = #self:unwanted()
     self:flush()
 end
 

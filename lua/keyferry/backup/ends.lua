@@ -38,10 +38,25 @@ function M:refuse_unfinished_source()
     end
 end
 
+-- Two partitions between which the HSM itself clones have the domain that is in it, and take no
+-- other; each clone is made and told by itself.
+function M:settle_pair()
+    local options = self.options
+    self.pair = choice.pair(self.source, self.target, options.source_engine or options.engine,
+                            options.target_engine or options.engine)
+    if self.pair then
+        self.report.domain_ignored = self.given and true or nil
+        self.given, self.is_random, self.batch = nil, true, 1
+    end
+end
+
 function M:open_source()
     local options = self.options
     self:refuse_unfinished_source()
-    self.source_engine = choice.engine(self.source, options.source_engine or options.engine)
+    choice.refuse_virtual(self.source)
+    self:settle_pair()
+    self.source_engine = self.pair
+        or choice.engine(self.source, options.source_engine or options.engine)
     self.source_own = choice.domain(self.source, self.source_engine, self.given)
     self:attach_source()
 end
@@ -115,7 +130,9 @@ function M:open_target()
     self.resumes = self.mode == "add" and name == self:source_name()
     self.begun_share = self.resumes and share
     self:find_target_damage()
-    self.target_engine = choice.engine(self.target, options.target_engine or options.engine)
+    choice.refuse_virtual(self.target)
+    self.target_engine = self.pair
+        or choice.engine(self.target, options.target_engine or options.engine)
     self.target_own = choice.domain(self.target, self.target_engine, self.given,
                                     self.unfinished)
     self.report.resumed = self.resumes or nil

@@ -39,6 +39,40 @@ function M:index_target()
         table.insert(index[key], object)
     end
     self.index = index
+    self:index_origins()
+end
+
+-- The HSM's own names for what the target holds, where it clones by itself.
+function M:index_origins()
+    self.by_origin = self.pair and {} or nil
+    for _, object in ipairs(self.pair and self.existing or {}) do
+        local origin = not object.trouble and self.target_end:origin(object)
+        if origin then
+            self.by_origin[origin] = object
+        end
+    end
+end
+
+-- The clone of an object by the HSM's own name for both, taken out of the index.
+function M:find_by_origin(object)
+    local origin = self.by_origin and self.source_end:origin(object)
+    local found = origin and self.by_origin[origin]
+    if not found or found.class ~= object.class or found.key_type ~= object.key_type then
+        return nil
+    end
+    local a, b = self.source_end:digest(object), self.target_end:digest(found)
+    if a and b and a ~= b then
+        return nil
+    end
+    self.by_origin[origin] = nil
+    local same = self.index[identity(found)]
+    for i, candidate in ipairs(same) do
+        if candidate == found then
+            table.remove(same, i)
+            break
+        end
+    end
+    return found
 end
 
 -- Same key material: by keyed digest, else by using both. nil, err: cannot be told.
@@ -52,6 +86,10 @@ end
 
 -- The object of the target that this one is, taken out of the index: each stands for one.
 function M:find_existing(object)
+    local clone = self:find_by_origin(object)
+    if clone then
+        return clone
+    end
     local candidates = self.index and self.index[identity(object)] or {}
     local doubt
     for i, candidate in ipairs(candidates) do
@@ -110,6 +148,29 @@ function M:prove_existing(object, there)
     return nil, err or failure("KFR_DIFFERS", "it is on the target already, but what is there "
                                .. "does not work like its original",
                                "remove the one on the target, or use -replace")
+end
+
+-- Objects of which the HSM said that it has them, when it was to clone them.
+function M:compare_found()
+    for _, result in ipairs(self.queue) do
+        local there = result.found and self.target:object(result.target_handle)
+        result.differs = there and differences(result.object, there) or result.differs
+    end
+end
+
+-- Such an object has to work like its original, too; it is not ours to remove.
+function M:prove_found(result)
+    local there, err = self.target:object(result.target_handle)
+    local good, verified = nil, err
+    if there then
+        good, verified = self:prove_existing(result.object, there)
+    end
+    if good then
+        result.verified = verified
+    else
+        result.status, result.err, result.target_handle = "failed", verified, nil
+    end
+    return good
 end
 
 -- True when the object is there already and the policy leaves it so.

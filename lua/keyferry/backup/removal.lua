@@ -15,18 +15,19 @@ local M = {}
 -- @tfield[opt] int replaced_by the handle of the source's object that is the same key, and is
 --   cloned in its place
 
--- The engine wrap refuses as a whole what it could not finish (c/clone/wrap_plant.c).
+-- The engines that work through PKCS#11 refuse as a whole what they could not finish
+-- (c/clone/wrap_plant.c, luna_plant.c).
 local function first_that_stays(run)
-    if run.target_engine ~= "wrap" then
+    if run.target_engine == "softhsm" then
         return nil
     end
-    for _, old in ipairs(run.existing) do
+    for _, old in ipairs(run:unwanted()) do
         if old.destroyable == false then
             return core.error{
                 code = "CKR_ACTION_PROHIBITED", call = "C_DestroyObject",
                 what = ("the old object %d cannot be removed: CKA_DESTROYABLE is false")
                     :format(old.handle),
-                hint = "the engine softhsm can remove it",
+                hint = run.target_engine == "wrap" and "the engine softhsm can remove it" or nil,
             }
         end
     end
@@ -64,20 +65,33 @@ local function removals(run)
             by[old.handle] = result.handle
         end
     end
-    for i, old in ipairs(run.existing) do
+    for i, old in ipairs(run:unwanted()) do
         list[i] = { object = old, handle = old.handle, replaced_by = by[old.handle] }
     end
     return list
 end
 
+-- An HSM that clones by itself keeps what it has of an object, and takes no second one.
+local function keep_found(run)
+    for _, result in ipairs(run.pair and run.queue or {}) do
+        local there = result.status == "planned" and run:find_by_origin(result.object)
+        if there then
+            result.status, result.found, result.lost = "exists", true, nil
+            result.target_handle = there.handle
+        end
+    end
+end
+
 -- All or nothing: what a replacement would be, or that it would be none.
 local function foresee_replacing(run)
+    keep_found(run)
     local why = obstacle(run)
     run.report.removals = why and {} or removals(run)
     run.report.to_remove = #run.report.removals
     for _, result in ipairs(why and run.queue or {}) do
-        if result.status == "planned" then
+        if result.status == "planned" or result.found then
             result.status, result.err, result.lost, result.undone = "failed", why, nil, true
+            result.target_handle = nil
         end
     end
 end

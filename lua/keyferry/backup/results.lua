@@ -39,6 +39,7 @@ end
 -- @tfield[opt] boolean undone nothing was wrong with it, but it could not stay without another
 -- @tfield[opt] boolean untold in a plan without a target: what its HSM makes of it may be less
 -- @tfield[opt] table changes what `changes` gave for it
+-- @tfield[opt] boolean found "exists": the HSM said so, when it was to clone it
 -- @tfield[opt] boolean settled it has been told from its like
 
 --- What a run came to.
@@ -61,6 +62,7 @@ end
 -- @tfield[opt] boolean unfinished the target holds a part of what was selected and is marked as
 --   unfinished: the same run, in the mode "add", goes on
 -- @tfield[opt] err unwritten why `report` could not be written
+-- @tfield[opt] boolean domain_ignored a domain was given, and the HSM cloned under its own
 -- @tfield[opt] boolean target_without_domain the target has no cloning domain of its own
 -- @tfield[opt] err target_damaged what the target's store holds and nobody can read
 -- @tfield[opt] int sealed of keyferry.send: what is in the stream

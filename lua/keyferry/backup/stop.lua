@@ -5,6 +5,23 @@ local core = require "keyferry.core"
 
 local M = {}
 
+-- After these no other object will do better: no room, no way to the HSM, or an HSM that has
+-- locked itself. The vendor's own codes are those of Luna.
+local last = {
+    "CKR_TOO_MANY_CONTAINERS", "CKR_MAX_OBJECT_COUNT_EXCEEDED", "CKR_HSM_STORAGE_FULL",
+    "CKR_CONTAINER_OBJECT_STORAGE_FULL", "CKR_USER_LOCKED_OUT", "CKR_SO_LOGIN_FAILURE_THRESHOLD",
+    "CKR_CLONING_PARAMETER_ALREADY_EXISTS", "CKR_CLONING_PARAMETER_MISSING",
+    "CKR_UNABLE_TO_CONNECT", "CKR_PARTITION_DISABLED", "CKR_CALLBACK_ERROR", "CKR_SP_TIMEOUT",
+    "CKR_TIMEOUT", "CKR_PED_NOT_RUNNING", "CKR_PED_UNPLUGGED", "CKR_PED_UNSUPPORTED",
+    "CKR_PED_ERROR", "CKR_TRANSPORT_MODE", "CKR_TAMPERED",
+}
+
+--- Whether an error of one object is the end of the run for all.
+M.is_last = {}
+for _, code in ipairs(last) do
+    M.is_last[code] = true
+end
+
 --- The metatable of what stop throws: { err = the error object }.
 M.Stop = {}
 

@@ -144,6 +144,24 @@ local function find_made(hsm, before, slot, label)
                 :format(label, hsm.name), "look at the HSM with 'keyferry partition list'")
 end
 
+--- Whether partitions can be made here. An HSM that keeps the cloning domains itself (Luna) has
+-- them set by its vendor's own tool.
+-- @treturn[1] true
+-- @treturn[2] nil
+-- @treturn[2] err KFR_REFUSED
+function M:can_create()
+    local module, err = self:module()
+    if not module then
+        return nil, err
+    elseif not core.domain_in_hardware(module) then
+        return true
+    end
+    return fail("KFR_REFUSED", ('HSM "%s" keeps the cloning domains of its partitions itself, and '
+        .. "no program can give a new one its domain"):format(self.name), "make the partition and "
+        .. "its domain with the vendor's own tool (lunacm, or lunash on the appliance), then run "
+        .. "again with -add")
+end
+
 --- Makes a partition: a new token, its Crypto Officer and its cloning domain. All or none.
 -- @tparam table options
 --
@@ -164,10 +182,11 @@ end
 -- })
 -- print(new.label, hsm:partition("archive"):is_same(new))  --> archive	true
 function M:create_partition(options)
-    local module, err = self:module()
-    if not module then
+    local may, err = self:can_create()
+    if not may then
         return nil, err
     end
+    local module = self:module()
     local lock <close>, why = lock_label(self, options.label) -- luacheck: ignore lock
     if why then
         return nil, why

@@ -87,6 +87,10 @@ local function warn(ctx, report, target)
         ctx:warn('partition "%s" is an unfinished backup of %d objects: the same command goes on',
             target, report.cloned + report.exists)
     end
+    if report.domain_ignored then
+        ctx:warn("the cloning domain that was given is ignored: the HSM keeps that of its "
+            .. "partitions itself")
+    end
     if report.target_without_domain and not report.sealed then
         ctx:warn('partition "%s" has no cloning domain of its own: any domain given fits it',
             target)

@@ -149,7 +149,7 @@ function M:compare(source, target)
         target_handle = target.handle, differences = {}, lost = "",
     }
     if source.proof ~= "whole" then
-        local found, lost, err = compare_records(source, target, self.target_engine == "wrap")
+        local found, lost, err = compare_records(source, target, self.target_engine ~= "softhsm")
         local name = found and compare_material(source, target, found)
         if name then
             found[#found + 1] = { name = name, more_rights = false }

@@ -48,6 +48,14 @@ function Item:whole()
     return self.known_whole
 end
 
+--- What the HSM itself knows it and its clones by; false: it does not tell.
+function Item:origin()
+    if self.known_origin == nil then
+        self.known_origin = self.there and self.there:origin(self.object) or false
+    end
+    return self.known_origin
+end
+
 --- What it is told by without its key.
 function Item:identity()
     self.known_identity = self.known_identity or results.identity(self.object)

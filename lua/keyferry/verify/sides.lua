@@ -70,7 +70,8 @@ end
 -- nothing else.
 local function session_source(self)
     local options = self.options
-    local engine = choice.engine(options.source, options.source_engine or options.engine)
+    local engine = self.pair
+        or choice.engine(options.source, options.source_engine or options.engine)
     local domain = core.random_domain()
     self:compare_domains(engine)
     self.sources = self:open_side(options.source, engine, domain, "source")
@@ -181,7 +182,10 @@ M.kinds = { session = session_source, stream = stream_source, report = report_so
 --- Opens both sides.
 function M:open_sides()
     local options = self.options
-    self.target_engine = choice.engine(options.target, options.target_engine or options.engine)
+    self.pair = self.kind == "session" and choice.pair(options.source, options.target,
+        options.source_engine or options.engine, options.target_engine or options.engine) or nil
+    self.target_engine = self.pair
+        or choice.engine(options.target, options.target_engine or options.engine)
     self.kinds[self.kind](self)
 end
 
