@@ -498,15 +498,17 @@ kf_rv kf_object_destroy(struct kf_session *session, CK_OBJECT_HANDLE object,
     return answer == CKR_OK ? 0 : object_failed(err, answer, "C_DestroyObject", object);
 }
 
-void kf_object_discard(struct kf_session *session, CK_OBJECT_HANDLE object)
+bool kf_object_discard(struct kf_session *session, CK_OBJECT_HANDLE object)
 {
     struct kf_attributes *set = kf_attributes_new(false);
+    bool gone;
 
-    if (object != CK_INVALID_HANDLE && set &&
-        kf_object_read_one(session, object, CKA_TOKEN, set, NULL) == 0 &&
-        !kf_attributes_bool(set, CKA_TOKEN, true))
-        (void)kf_object_destroy(session, object, NULL);
+    gone = object != CK_INVALID_HANDLE && set &&
+           kf_object_read_one(session, object, CKA_TOKEN, set, NULL) == 0 &&
+           !kf_attributes_bool(set, CKA_TOKEN, true) &&
+           kf_object_destroy(session, object, NULL) == 0;
     kf_attributes_free(set);
+    return gone;
 }
 
 kf_rv kf_object_generate(struct kf_session *session, CK_MECHANISM *mechanism,

@@ -65,8 +65,9 @@ kf_rv kf_object_change(struct kf_session *session, CK_OBJECT_HANDLE object,
 kf_rv kf_object_destroy(struct kf_session *session, CK_OBJECT_HANDLE object,
                         struct kf_error *err);
 /* Removes a session object that was made for a while. One that says that it is on the
- * token stays: a module may have given somebody else's handle for it. */
-void kf_object_discard(struct kf_session *session, CK_OBJECT_HANDLE object);
+ * token stays: a module may have given somebody else's handle for it. False: it is
+ * not gone. */
+bool kf_object_discard(struct kf_session *session, CK_OBJECT_HANDLE object);
 
 /* A native template made from sets (NULL ones are skipped, and of two that have the
  * same attribute the later counts); valid until freed. CKA_MODIFIABLE false goes last
