@@ -94,19 +94,25 @@ done:
 
 /* ---- undoing ---- */
 
+static bool is_gone(const struct kf_wrap_plant *plant, CK_OBJECT_HANDLE object)
+{
+    struct kf_attributes *spare = kf_attributes_new(false);
+    bool gone = spare && kf_object_read_one(session_of(plant), object, CKA_CLASS, spare,
+                                            NULL) == KFR_VANISHED;
+
+    kf_attributes_free(spare);
+    return gone;
+}
+
 /* Removes an object and makes sure of it: SoftHSM answers CKR_FUNCTION_FAILED to the
- * removal of a half-made one, and removes it. */
+ * removal of a half-made one, and removes it; others answer OK, and do not. */
 static bool undo(const struct kf_wrap_plant *plant, CK_OBJECT_HANDLE *object)
 {
-    struct kf_attributes *spare;
-    bool gone = *object == CK_INVALID_HANDLE ||
-                !kf_object_destroy(session_of(plant), *object, NULL);
+    bool gone = *object == CK_INVALID_HANDLE;
 
     if (!gone) {
-        spare = kf_attributes_new(false);
-        gone = spare && kf_object_read_one(session_of(plant), *object, CKA_CLASS, spare,
-                                           NULL) == KFR_VANISHED;
-        kf_attributes_free(spare);
+        kf_object_destroy(session_of(plant), *object, NULL);
+        gone = is_gone(plant, *object);
     }
     *object = CK_INVALID_HANDLE;
     return gone;
@@ -522,6 +528,12 @@ static kf_rv remove_old(const struct kf_wrap_plant *plant,
 
     for (i = 0; i < count; i++) {
         one = kf_object_destroy(session_of(plant), remove[i], rv ? NULL : err);
+        if (!one && !is_gone(plant, remove[i]))
+            one = kf_fail(rv ? NULL : err, CKR_FUNCTION_FAILED, "C_DestroyObject",
+                          "remove it by hand; a token that removes nothing is no target",
+                          "the module says that the old object %lu was removed, and it "
+                          "is still there",
+                          remove[i]);
         if (one && one != KFR_VANISHED && one != CKR_OBJECT_HANDLE_INVALID && !rv)
             rv = one;
     }
