@@ -107,7 +107,7 @@ function TestInstalled.test_both_engines_find_the_domain_that_was_installed()
   local token = zoo.token("found")
   local session = zoo.session(token)
   assert(session:install_domain(domain(fixture.domain)))
-  for _, engine in ipairs(core.engines()) do
+  for _, engine in ipairs{ "softhsm", "wrap" } do
     local found = assert(session:find_domain(engine))
     lu.assertTrue(found == domain(fixture.domain), engine)
     lu.assertEquals(found:check(), fixture.check)
@@ -123,7 +123,7 @@ function TestInstalled.test_a_domain_with_a_key_missing_is_said_to_be_damaged()
     zoo.close(token)
     assert(os.remove(token.dir .. "/" .. token:files()[i]))
     local session = zoo.session(token)
-    for _, engine in ipairs(core.engines()) do
+    for _, engine in ipairs{ "softhsm", "wrap" } do
       local value, err = session:find_domain(engine)
       lu.assertNil(value)
       lu.assertEquals(err.code, "KFR_DAMAGED", engine)

@@ -25,7 +25,7 @@ local function domain(text)
   return domains[text]
 end
 
-local ENGINES = core.engines()
+local ENGINES = { "softhsm", "wrap" } -- those that work an end by itself
 
 -- A token with three secrets, "a", "b" and "c", and an endpoint of it.
 local function source(engine)
@@ -236,7 +236,7 @@ end
 TestEndpoint.test_misuse_raises = function()
   local from, to = source("wrap"), target("wrap")
   local sealed = assert(from.endpoint:seal(from.objects.a))
-  assert_raises("there is no engine 'luna'", from.session.endpoint, from.session, "luna", domain())
+  assert_raises("there is no engine 'moon'", from.session.endpoint, from.session, "moon", domain())
   assert_raises("keyferry.domain", from.session.endpoint, from.session, "wrap", "text")
   assert_raises("keyferry.object", from.endpoint.seal, from.endpoint, "a")
   assert_raises("keyferry.sealed", to.endpoint.stage, to.endpoint, sealed:bytes())

@@ -84,7 +84,7 @@ local TestForesee = {}
 -- A source with one key, and a target, by any engine; closed afterwards.
 local function scene(test)
   return function()
-    for _, engine in ipairs(core.engines()) do
+    for _, engine in ipairs{ "softhsm", "wrap" } do
       local tokens = { zoo.token("source"), zoo.token("target") }
       local s = { engine = engine, from = zoo.session(tokens[1]), to = zoo.session(tokens[2]) }
       s.key = zoo.secret(s.from, "key", { value = ("v"):rep(32), derive = false })
@@ -298,7 +298,7 @@ local function replaced(engine, extractable)
 end
 
 function TestReplacing.test_an_old_object_is_replaced_by_the_same_key_only()
-  for _, engine in ipairs(core.engines()) do
+  for _, engine in ipairs{ "softhsm", "wrap" } do
     local report, results, removals = replaced(engine, true)
     lu.assertEquals({ report.status, report.planned, report.to_remove }, { "success", 2, 2 })
     lu.assertEquals(removals, { one = results.one.handle, two = "removed" })

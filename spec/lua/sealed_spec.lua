@@ -239,7 +239,7 @@ function TestFixtures.test_wrap_plants_them_and_says_what_it_could_not_keep()
 end
 
 function TestFixtures.test_the_keys_in_them_work()
-  for _, engine in ipairs(core.engines()) do
+  for _, engine in ipairs{ "softhsm", "wrap" } do
     for _, one in ipairs(fixture) do
       if one.file == "rsa.sealed" then
         local object, _, _, token = plant(one, engine)

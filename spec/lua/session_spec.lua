@@ -270,14 +270,14 @@ function TestFind.test_the_domain_of_the_partition_is_never_listed()
   zoo.secret(one, "mine", { value = "0123456789" })
   lu.assertEquals(labels(assert(one:find())), { "mine" })
   assert_refused("KFR_EXISTS", one:install_domain(domain))
-  for _, engine in ipairs(core.engines()) do
+  for _, engine in ipairs{ "softhsm", "wrap" } do
     lu.assertEquals(assert(one:find_domain(engine)):check(), domain:check())
   end
   zoo.close(token)
 end
 
 function TestFind.test_a_partition_without_a_domain_says_so()
-  for _, engine in ipairs(core.engines()) do
+  for _, engine in ipairs{ "softhsm", "wrap" } do
     assert_refused("KFR_NOT_FOUND", session():find_domain(engine))
   end
 end
@@ -292,7 +292,7 @@ function TestFind.test_misuse_raises()
   assert_raises("an array of mechanisms", one.create, one, { allowed_mechanisms = "aes_ecb" })
   assert_raises("an array of mechanisms", one.create, one, { allowed_mechanisms = { "cat" } })
   assert_raises("a table of attributes", one.create, one, { wrap_template = true })
-  assert_raises("there is no engine 'luna'", one.probe, one, "luna")
+  assert_raises("there is no engine 'moon'", one.probe, one, "moon")
   assert_raises("table expected", one.find, one, "label")
   assert_raises("table expected", one.objects, one, "label")
 end

@@ -239,7 +239,7 @@ function TestDomain.test_a_domain_that_lives_in_a_token_writes_and_reads()
   local token = zoo.token("home")
   local session = zoo.session(token)
   assert(session:install_domain(right()))
-  for _, engine in ipairs(core.engines()) do
+  for _, engine in ipairs{ "softhsm", "wrap" } do
     local own <close> = assert(session:find_domain(engine))
     local path = made(THREE, { domain = own })
     lu.assertEquals(drain(path, right()).given, bytes_of(THREE))
@@ -772,7 +772,7 @@ function TestDigest.test_a_sealed_object_has_the_digest_of_its_object()
   local session = zoo.session(token)
   zoo.stock(session)
   local told = 0
-  for _, engine in ipairs(core.engines()) do
+  for _, engine in ipairs{ "softhsm", "wrap" } do
     local endpoint <close> = assert(session:endpoint(engine, right()))
     local best <close> = assert(session:endpoint("softhsm", right()))
     for _, object in ipairs(assert(endpoint:find())) do
