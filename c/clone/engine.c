@@ -132,9 +132,9 @@ static kf_rv check_kind(const struct kf_engine *engine, const void *sealed, size
         return KFR_OK;
     return kf_fail(err, KFR_NO_ENGINE, "", "use one engine for both ends",
                    engine->by_reference
-                       ? "the engine %s takes in what it has sealed itself, and nothing else"
-                       : "the object was sealed as a reference, which the engine %s cannot "
-                         "open",
+                       ? "the engine %s takes in what it has sealed, and nothing else"
+                       : "the object was sealed as a reference, which the engine %s "
+                         "cannot open",
                    engine->name);
 }
 

@@ -13,9 +13,9 @@
  * alone when mode is KF_COMMIT_EACH, with all others (and nothing removed) when it is
  * KF_COMMIT_ALL.
  *
- * The engine luna works both ends or none, since the HSM itself clones from one partition
- * to the other. What it seals is a reference, good in this process; and as the HSM makes
- * whole objects, others can see what it has staged.
+ * The engine luna works both ends or none, since the HSM itself clones from one
+ * partition to the other. What it seals is a reference, good in this process; and as the
+ * HSM makes whole objects, others can see what it has staged.
  */
 #ifndef KF_CLONE_ENGINE_H
 #define KF_CLONE_ENGINE_H
@@ -53,8 +53,8 @@ struct kf_engine {
     /* 0: this engine can work that session's partition; else err says why not in words
      * a user understands. Needs no login. */
     kf_rv (*probe)(struct kf_session *session, struct kf_error *err);
-    /* The same for both ends together; NULL: each is probed by itself. An engine that has
-     * this refuses a single end. */
+    /* The same for both ends together; NULL: each is probed by itself. An engine that
+     * has this refuses a single end. */
     kf_rv (*probe_pair)(struct kf_session *source, struct kf_session *target,
                         struct kf_error *err);
     /* The domain that lives in the partition, as this engine can use it. KFR_NOT_FOUND.
@@ -84,8 +84,9 @@ struct kf_engine {
     kf_rv (*whole)(void *state, CK_OBJECT_HANDLE object,
                    const struct kf_attributes *known, uint8_t out[KF_WHOLE_BYTES],
                    struct kf_error *err);
-    /* What the HSM itself knows an object and its clones by: equal for two that are one,
-     * and nothing is told by two that are not equal. KFR_NOT_FOUND; NULL: it has none. */
+    /* What the HSM itself knows an object and its clones by: equal for two that are
+     * one, and nothing is told by two that are not equal. KFR_NOT_FOUND; NULL: it has
+     * none. */
     kf_rv (*origin)(void *state, CK_OBJECT_HANDLE object, uint8_t out[KF_ORIGIN_MAX],
                     size_t *len, struct kf_error *err);
     /* `changes` (NULL: none) are attributes the policy wants different on the clone. */

@@ -28,13 +28,13 @@ static kf_rv probe_pair(struct kf_session *source, struct kf_session *target,
 
     if (!kf_luna_call(module))
         return kf_fail(err, KFR_NO_ENGINE, "dlsym", NULL,
-                       "the module %s has no CA_CloneObject, with which the engine luna "
-                       "clones",
+                       "the module %s has no CA_CloneObject, with which the engine "
+                       "luna clones",
                        kf_module_path(module));
     if (module != kf_session_module(target))
         return kf_fail(err, KFR_NO_ENGINE, NULL, NULL,
-                       "source and target are of two modules, and CA_CloneObject clones "
-                       "within one only");
+                       "source and target are of two modules, and CA_CloneObject "
+                       "clones within one only");
     if (kf_session_slot(source) == kf_session_slot(target))
         return kf_fail(err, KFR_NO_ENGINE, NULL, NULL,
                        "source and target are the same partition");
@@ -164,8 +164,8 @@ static kf_rv foresee(void *state, const struct kf_domain *domain,
     (void)domain; /* the end's own */
     if (!state)
         return kf_fail(err, KFR_NO_ENGINE, NULL, "name the target partition",
-                       "the engine luna clones from one partition of an HSM to another, "
-                       "and there is no target");
+                       "the engine luna clones from one partition of an HSM to "
+                       "another, and there is no target");
     return kf_luna_foresee(state, sealed, changes, lost, err);
 }
 

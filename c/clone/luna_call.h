@@ -2,9 +2,8 @@
  * luna_call: the one call of Luna's vendor that the engine luna uses, and the numbers
  * that go with it.
  *
- * Written from the vendor's public documentation and from pycryptoki (Apache-2.0); a call
- * of the vendor's own, found by its name in the module's image. Nothing here was run on
- * Luna hardware.
+ * The documented prototype, found by its name in the module's image. Tested against a
+ * stand-in; not run on Luna hardware.
  */
 #ifndef KF_CLONE_LUNA_CALL_H
 #define KF_CLONE_LUNA_CALL_H

@@ -53,8 +53,8 @@ void kf_luna_item_clear(struct kf_luna_item *item)
 
 /* ---- the call ---- */
 
-/* With these the pages of the vendor describe a blob that the target could not verify or
- * decrypt. Which of them says that the domains differ they do not say. */
+/* What the target could not verify or decrypt. Which of these numbers says that the
+ * domains differ is in no public table. */
 static bool is_about_domain(kf_rv rv)
 {
     static const kf_rv codes[] = { 0x8000000AUL, 0x8000000BUL, 0x8000000DUL,
@@ -147,7 +147,7 @@ static kf_rv check_name(struct kf_luna_item *item, struct kf_session *target,
     kf_rv rv = kf_object_read(target, item->handle, &got, NULL, NULL, err);
 
     if (rv == KFR_VANISHED)
-        return differs(err, "the handle that the HSM gave is of no object in the target");
+        return differs(err, "the handle that the HSM gave is of no object there");
     for (size_t i = 0; !rv && i < NAMES; i++) {
         if (same_attribute(item->original, got, names[i]))
             continue;
@@ -245,22 +245,24 @@ static bool add_names(struct kf_attributes *filter, const struct kf_luna_item *i
     return good;
 }
 
-/* Modules need not search by an attribute of the vendor's own: then by the names. */
-static kf_rv search(struct kf_luna_item *item, struct kf_session *target, bool by_ouid)
+kf_rv kf_luna_item_search(const struct kf_luna_item *item, struct kf_session *target,
+                          bool by_ouid, CK_OBJECT_HANDLE **out, size_t *count,
+                          struct kf_error *err)
 {
     struct kf_attributes *filter = kf_attributes_new(false);
-    CK_OBJECT_HANDLE *found = NULL;
-    size_t count = 0;
-    kf_rv rv = KFR_NOT_FOUND;
+    size_t kept = 0;
+    kf_rv rv = KFR_MEMORY;
 
-    if (filter && add_names(filter, item, by_ouid) &&
-        !kf_objects_find(target, filter, &found, &count, NULL))
-        for (size_t i = 0; rv && i < count; i++)
-            if (is_original(item, target, found[i])) {
-                item->handle = found[i];
-                rv = KFR_OK;
-            }
-    free(found);
+    *out = NULL;
+    *count = 0;
+    if (filter && add_names(filter, item, by_ouid))
+        rv = kf_objects_find(target, filter, out, count, err);
+    else
+        kf_fail(err, rv, NULL, NULL, "no memory for a search");
+    for (size_t i = 0; !rv && i < *count; i++)
+        if (is_original(item, target, (*out)[i]))
+            (*out)[kept++] = (*out)[i];
+    *count = kept;
     kf_attributes_free(filter);
     return rv;
 }
@@ -268,15 +270,24 @@ static kf_rv search(struct kf_luna_item *item, struct kf_session *target, bool b
 kf_rv kf_luna_item_find(struct kf_luna_item *item, struct kf_session *target,
                         struct kf_error *err)
 {
+    CK_OBJECT_HANDLE *found = NULL;
+    size_t count = 0;
     kf_rv rv = KFR_NOT_FOUND;
 
+    /* Modules need not search by what is the vendor's own. */
     if (item->from.has_ouid)
-        rv = search(item, target, true);
-    if (rv)
-        rv = search(item, target, false);
-    if (rv)
-        return kf_fail(err, rv, "C_FindObjects", NULL,
-                       "the target has no object that is this one");
-    item->exists = true;
-    return compare_there(item, target, err);
+        rv = kf_luna_item_search(item, target, true, &found, &count, NULL);
+    if (!count) {
+        free(found);
+        rv = kf_luna_item_search(item, target, false, &found, &count, err);
+    }
+    if (!rv && count) {
+        item->handle = found[0];
+        item->exists = true;
+    }
+    free(found);
+    if (!rv && !count)
+        rv = kf_fail(err, KFR_NOT_FOUND, "C_FindObjects", NULL,
+                     "the target has no object that is this one");
+    return rv ? rv : compare_there(item, target, err);
 }

@@ -32,13 +32,20 @@ void kf_luna_item_clear(struct kf_luna_item *item);
 kf_rv kf_luna_item_clone(struct kf_luna_item *item, struct kf_session *target,
                          struct kf_session *source, struct kf_error *err);
 
-/* Whether the clone is its original: class, type, label, id, OUID, then every attribute;
- * the changes are made in between. KFR_DIFFERS. */
+/* Whether the clone is its original: class, type, label, id, OUID, and then, when the
+ * changes have been made, every attribute. KFR_DIFFERS. */
 kf_rv kf_luna_item_check(struct kf_luna_item *item, struct kf_session *target,
                          struct kf_domain *domain, struct kf_error *err);
 
-/* What the target has of that OUID; without one, what has its class, label and id and the
- * numbers of its key. Fills handle, exists, other and why. KFR_NOT_FOUND. */
+/* Handles of the target that are this object's clones: searched for by its OUID, or by
+ * class, type, label and id; by these alone where the HSM tells no OUID. The caller
+ * frees *out with free(). */
+kf_rv kf_luna_item_search(const struct kf_luna_item *item, struct kf_session *target,
+                          bool by_ouid, CK_OBJECT_HANDLE **out, size_t *count,
+                          struct kf_error *err);
+
+/* What the target has of that OUID; without one, what has its class, label and id and
+ * the numbers of its key. Fills handle, exists, other and why. KFR_NOT_FOUND. */
 kf_rv kf_luna_item_find(struct kf_luna_item *item, struct kf_session *target,
                         struct kf_error *err);
 

@@ -9,13 +9,25 @@
 
 /* ---- undoing ---- */
 
-/* Removes a clone of ours. False: it is still there. */
+static bool is_gone(const struct kf_luna_plant *plant, CK_OBJECT_HANDLE object)
+{
+    struct kf_attributes *spare = kf_attributes_new(false);
+    bool gone = spare && kf_object_read_one(plant->session, object, CKA_CLASS, spare,
+                                            NULL) == KFR_VANISHED;
+
+    kf_attributes_free(spare);
+    return gone;
+}
+
+/* Removes a clone of ours, and makes sure of it. False: it is still there. */
 static bool undo(const struct kf_luna_plant *plant, CK_OBJECT_HANDLE *object)
 {
-    bool gone = *object == CK_INVALID_HANDLE ||
-                !kf_object_destroy(plant->session, *object, NULL) ||
-                kf_object_touch(plant->session, *object, NULL) == KFR_VANISHED;
+    bool gone = *object == CK_INVALID_HANDLE;
 
+    if (!gone) {
+        kf_object_destroy(plant->session, *object, NULL);
+        gone = is_gone(plant, *object);
+    }
     *object = CK_INVALID_HANDLE;
     return gone;
 }
@@ -191,15 +203,41 @@ static kf_rv check_handle(struct kf_luna_plant *plant, struct kf_luna_item *item
                        : "the HSM said that it cloned the object, and gave no handle");
 }
 
-/* Clones it and looks at what came of it; on failure nothing is left, or err says so. */
+/* Answers after which the HSM may have made it all the same. */
+static bool is_vague(kf_rv rv)
+{
+    return rv == CKR_GENERAL_ERROR || rv == CKR_FUNCTION_FAILED ||
+           rv == CKR_DEVICE_ERROR || rv == CKR_DEVICE_MEMORY || rv == CKR_HOST_MEMORY;
+}
+
+/* Removes what was not there before and is this object. False: it would not go. */
+static bool sweep(const struct kf_luna_plant *plant, const struct kf_luna_item *item)
+{
+    CK_OBJECT_HANDLE *found = NULL;
+    size_t count = 0;
+    bool good =
+        !kf_luna_item_search(item, plant->session, false, &found, &count, NULL);
+
+    for (size_t i = 0; good && i < count; i++)
+        if (!was_there(plant, found[i]))
+            good = undo(plant, &found[i]);
+    free(found);
+    return good;
+}
+
+/* Clones it and looks at what came of it; on failure nothing is left, or err says so.
+ */
 static kf_rv make(struct kf_luna_plant *plant, struct kf_luna_item *item,
                   struct kf_error *err)
 {
     struct kf_error why = { 0 };
+    bool made = false;
     kf_rv rv = read_value(plant, item, err);
 
-    if (!rv)
+    if (!rv) {
         rv = kf_luna_item_clone(item, plant->session, plant->source, err);
+        made = !rv || is_vague(rv);
+    }
     if (rv == KF_LUNA_OBJECT_ALREADY_EXISTS) {
         kf_rv found = kf_luna_item_find(item, plant->session, &why);
 
@@ -213,7 +251,7 @@ static kf_rv make(struct kf_luna_plant *plant, struct kf_luna_item *item,
         rv = kf_luna_item_check(item, plant->session, plant->domain, err);
     if (!rv && !add_there(plant, item->handle))
         rv = kf_fail(err, KFR_MEMORY, NULL, NULL, "no memory for a list of objects");
-    if (rv && !undo(plant, &item->handle))
+    if (rv && (!undo(plant, &item->handle) || (made && !sweep(plant, item))))
         say_left_behind(err);
     return rv;
 }
@@ -307,7 +345,8 @@ static kf_rv check_removable(const struct kf_luna_plant *plant,
         if (is_kept(plant, remove[i]))
             continue;
         kf_attributes_remove(set, CKA_DESTROYABLE);
-        if (!kf_object_read_one(plant->session, remove[i], CKA_DESTROYABLE, set, NULL) &&
+        if (!kf_object_read_one(plant->session, remove[i], CKA_DESTROYABLE, set,
+                                NULL) &&
             !kf_attributes_bool(set, CKA_DESTROYABLE, true))
             rv = kf_fail(
                 err, CKR_ACTION_PROHIBITED, "C_DestroyObject",
@@ -327,7 +366,8 @@ static kf_rv settle(struct kf_luna_plant *plant, struct kf_luna_item *item,
 
     if (item->later) {
         rv = make(plant, item, &out->err);
-    } else if (kf_object_touch(plant->session, item->handle, &out->err) == KFR_VANISHED) {
+    } else if (kf_object_touch(plant->session, item->handle, &out->err) ==
+               KFR_VANISHED) {
         item->handle = CK_INVALID_HANDLE; /* another program has removed it */
         rv = KFR_VANISHED;
     }
@@ -401,6 +441,12 @@ static kf_rv remove_old(const struct kf_luna_plant *plant,
         if (is_kept(plant, remove[i]))
             continue;
         one = kf_object_destroy(plant->session, remove[i], rv ? NULL : err);
+        if (!one && !is_gone(plant, remove[i]))
+            one = kf_fail(rv ? NULL : err, CKR_FUNCTION_FAILED, "C_DestroyObject",
+                          "remove it with the vendor's own tool",
+                          "the HSM says that the old object %lu was removed, and it is "
+                          "still there",
+                          remove[i]);
         if (one && one != KFR_VANISHED && one != CKR_OBJECT_HANDLE_INVALID && !rv)
             rv = one;
     }

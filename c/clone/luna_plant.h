@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * luna_plant: the arriving half of the engine luna.
  *
- * CA_CloneObject makes the clone whole and on the token, so that is what staging does; it
- * is checked there and then, and the commit keeps it. What cannot be undone again
+ * CA_CloneObject makes the clone whole and on the token, so that is what staging does;
+ * it is checked there and then, and the commit keeps it. What cannot be undone again
  * (CKA_DESTROYABLE false) is made last, at the commit.
  */
 #ifndef KF_CLONE_LUNA_PLANT_H
@@ -20,7 +20,7 @@ struct kf_luna_plant {
     struct kf_luna_item *items;
     size_t count;
     size_t cap;
-    /* Token objects that were there at the first stage, or were made since: ascending. */
+    /* Token objects that were there at the first stage, or made since: ascending. */
     CK_OBJECT_HANDLE *there;
     size_t there_count;
     size_t there_cap;

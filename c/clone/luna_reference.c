@@ -22,7 +22,8 @@ kf_rv kf_luna_ouid(struct kf_session *session, CK_OBJECT_HANDLE object,
         return kf_fail(err, KFR_MEMORY, NULL, NULL, "no memory for an identity");
     if (!kf_object_read_one(session, object, KF_CKA_OUID, set, NULL))
         ouid = kf_attributes_get(set, KF_CKA_OUID);
-    if (ouid && ouid->len == KF_OUID_BYTES && memcmp(ouid->value, none, sizeof none) != 0)
+    if (ouid && ouid->len == KF_OUID_BYTES &&
+        memcmp(ouid->value, none, sizeof none) != 0)
         memcpy(out, ouid->value, KF_OUID_BYTES);
     else
         ouid = NULL;
@@ -73,7 +74,7 @@ kf_rv kf_luna_referred(const struct kf_sealed *sealed, struct kf_session *target
         ouid = kf_attributes_get(sealed->hidden, KF_CKA_OUID);
     }
     if (!at || at->len != REFERENCE_BYTES || (ouid && ouid->len != KF_OUID_BYTES))
-        return kf_fail(err, KFR_DAMAGED, NULL, NULL, "a reference that names no object");
+        return kf_fail(err, KFR_DAMAGED, NULL, NULL, "a reference to no object");
     reader = kf_reader_over(at->value, at->len);
     module = kf_read_u64(&reader);
     out->slot = kf_read_u64(&reader);
@@ -83,8 +84,8 @@ kf_rv kf_luna_referred(const struct kf_sealed *sealed, struct kf_session *target
         memcpy(out->ouid, ouid->value, KF_OUID_BYTES);
     if (module != module_number(target))
         return kf_fail(err, KFR_REFUSED, NULL, NULL,
-                       "its original is in another HSM, and CA_CloneObject clones within "
-                       "one module only");
+                       "its original is in another HSM, and CA_CloneObject clones "
+                       "within one module only");
     if (out->slot == kf_session_slot(target))
         return kf_fail(err, KFR_REFUSED, NULL, NULL,
                        "its original is in this very partition");

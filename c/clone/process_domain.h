@@ -2,9 +2,9 @@
  * process_domain: domains whose keys are random and never leave this process.
  *
  * One is new each time, for what is sealed or compared within one run. The other stands
- * for the domain that an HSM keeps itself (Luna): no program knows its keys, and it tells
- * no check value, so which domain a partition has shows only when the HSM clones. What is
- * sealed under it is a reference, good in this process.
+ * for the domain that an HSM keeps itself (Luna): no program knows its keys, and it
+ * tells no check value, so which domain a partition has shows only when the HSM clones.
+ * What is sealed under it is a reference, good in this process.
  */
 #ifndef KF_CLONE_PROCESS_DOMAIN_H
 #define KF_CLONE_PROCESS_DOMAIN_H

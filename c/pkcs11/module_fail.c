@@ -15,10 +15,10 @@ struct advice {
 
 #define NO_ROOM "the partition is full: remove objects, or have it made larger"
 #define NOBODY "nobody acted at the PED in time: be there, and run the command again"
-/* The pages name one of six codes for it, and no number: the same is said with each. */
+/* Which of six codes says it is in no public table: the same is said with each. */
 #define OTHER_DOMAIN                                                                   \
-    "most likely the cloning domain of the target is not that of the source: a backup "\
-    "needs the same domain (the same red key) in both"
+    "a backup needs one cloning domain (the same red key) in both partitions: see the " \
+    "vendor's own tool"
 
 static const struct advice advices[] = {
     {CKR_HOST_MEMORY, "the module is out of memory: close something and try again"},
