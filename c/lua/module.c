@@ -60,7 +60,8 @@ Loads a PKCS#11 module and initialises it (C_Initialize, PKCS#11 v2.40 section 5
 @string path the library
 @tparam[opt] table options `private_copy` (boolean: load a copy of the image, so that a
   singleton can be there several times), `env` (names to strings, or false to unset, while
-  it initialises), `init_args` (string, pReserved of C_Initialize)
+  it initialises), `init_args` (string, pReserved of C_Initialize), `functions` (the symbol
+  that gives its function list, when that is not C_GetFunctionList or C_GetInterface)
 @treturn[1] module
 @treturn[2] nil
 @treturn[2] err KFR_NOT_FOUND, KFR_MODULE, or what C_Initialize answered
@@ -80,6 +81,8 @@ static int open_module(lua_State *L)
         options.private_copy = lua_toboolean(L, -1);
         lua_getfield(L, 2, "init_args");
         options.init_args = luaL_optstring(L, -1, NULL);
+        lua_getfield(L, 2, "functions");
+        options.functions = luaL_optstring(L, -1, NULL);
         lua_getfield(L, 2, "env");
         options.env_count = check_env(L, lua_gettop(L), env);
     }
@@ -158,6 +161,21 @@ static int module_info(lua_State *L)
                sizeof info->libraryDescription);
     set_version(L, "cryptoki_version", info->cryptokiVersion);
     set_version(L, "library_version", info->libraryVersion);
+    return 1;
+}
+
+/***
+Whether the module has a function of PKCS#11, by its name. One that is there may still answer
+CKR_FUNCTION_NOT_SUPPORTED.
+@function module:has
+@string function "C_WrapKey"
+@treturn boolean
+*/
+static int module_has(lua_State *L)
+{
+    const struct kf_module *module = kf_lua_check_module(L, 1);
+
+    lua_pushboolean(L, kf_module_has(module, kf_lua_check_text(L, 2)));
     return 1;
 }
 
@@ -415,6 +433,7 @@ static const luaL_Reg methods[] = {
     { "info", module_info },
     { "slots", module_slots },
     { "mechanisms", module_mechanisms },
+    { "has", module_has },
     { "quirks", module_quirks },
     { "check_new_pin", module_check_new_pin },
     { "init_token", module_init_token },

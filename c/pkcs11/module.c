@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "pkcs11/module.h"
 
+#include "pkcs11/function_list.h"
+
 #include "base/file.h"
 
 #include <dlfcn.h>
@@ -294,43 +296,31 @@ static kf_rv load(struct kf_module *module, bool private_copy, struct kf_error *
     return rv;
 }
 
-static kf_rv take_functions(struct kf_module *module, struct kf_error *err)
+static kf_rv initialize_with(struct kf_module *module, const char *init_args,
+                             CK_FLAGS flags)
 {
-    CK_C_GetFunctionList get = NULL;
-    void *symbol = dlsym(module->image, "C_GetFunctionList");
-    CK_FUNCTION_LIST *list = NULL;
-    CK_RV rv;
-
-    if (!symbol)
-        return kf_fail(err, KFR_MODULE, "dlsym", "give the path of a PKCS#11 library",
-                       "%s is a library, but no PKCS#11 module (no C_GetFunctionList)",
-                       module->path);
-    memcpy(&get, &symbol, sizeof get);
-    rv = get(&list);
-    if (rv != CKR_OK)
-        return kf_module_fail(err, rv, "C_GetFunctionList", "module %s", module->path);
-    if (!list || list->version.major < 2 || list->version.major > 3 ||
-        !list->C_Initialize)
-        return kf_fail(
-            err, KFR_MODULE, "C_GetFunctionList", "use a module for PKCS#11 2 or 3",
-            "%s gives no function list that this program knows", module->path);
-    module->functions = list;
-    return 0;
-}
-
-static kf_rv initialize(struct kf_module *module, const char *init_args,
-                        struct kf_error *err)
-{
-    struct long_args long_args = {.args = {.flags = CKF_OS_LOCKING_OK}};
+    struct long_args long_args = {.args = {.flags = flags}};
     char *copy = init_args ? strdup(init_args) : NULL;
-    CK_RV rv;
+    CK_RV rv = CKR_HOST_MEMORY;
 
     if (init_args && !copy)
-        return kf_fail(err, KFR_MEMORY, "strdup", NULL, "module %s", module->path);
+        return rv;
     long_args.args.pReserved = copy;
     rv = kf_module_left(
         kf_module_enter(module, "C_Initialize")->C_Initialize(&long_args.args));
     free(copy);
+    return rv;
+}
+
+/* A module that knows no locks (CKR_CANT_LOCK, PKCS#11 v2.40, 5.4) is called by one thread
+ * at a time, as all are here. */
+static kf_rv initialize(struct kf_module *module, const char *init_args,
+                        struct kf_error *err)
+{
+    CK_RV rv = initialize_with(module, init_args, CKF_OS_LOCKING_OK);
+
+    if (rv == CKR_CANT_LOCK)
+        rv = initialize_with(module, init_args, 0);
     if (rv == CKR_OK) {
         module->open = true;
         return 0;
@@ -359,7 +349,8 @@ static kf_rv load_and_initialize(struct kf_module *module,
                        "the environment for %s cannot be set", module->path);
     rv = load(module, options->private_copy, err);
     if (rv == 0)
-        rv = take_functions(module, err);
+        rv = kf_function_list_take(module->image, module->path, options->functions,
+                                   &module->functions, err);
     if (rv == 0)
         rv = initialize(module, options->init_args, err);
     environment_restore(before);
@@ -509,20 +500,14 @@ const CK_INFO *kf_module_info(const struct kf_module *module)
     return &module->info;
 }
 
-/* dlsym looks into the libraries that the image needs, too: only its own will do. */
+bool kf_module_has(const struct kf_module *module, const char *function)
+{
+    return module->open && kf_function_list_has(module->functions, function);
+}
+
 void *kf_module_symbol(const struct kf_module *module, const char *name)
 {
-    Dl_info ours, found;
-    void *anchor, *symbol;
-
-    if (!module->open)
-        return NULL;
-    anchor = dlsym(module->image, "C_GetFunctionList");
-    symbol = dlsym(module->image, name);
-    if (!anchor || !symbol || !dladdr(anchor, &ours) || !dladdr(symbol, &found) ||
-        ours.dli_fbase != found.dli_fbase)
-        return NULL;
-    return symbol;
+    return module->open ? kf_function_list_symbol(module->image, name) : NULL;
 }
 
 /* ---- refused PINs ---- */

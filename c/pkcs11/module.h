@@ -27,6 +27,8 @@ struct kf_module_options {
     const struct kf_setting *env; /* environment around dlopen and C_Initialize only */
     size_t env_count;
     const char *init_args; /* pReserved of C_Initialize as a string (NSS), or NULL */
+    const char *functions; /* the symbol that gives its function list (NSS in FIPS mode:
+                              FC_GetFunctionList); NULL: see function_list.h */
 };
 
 /* Loads path and calls C_Initialize. A module already initialised by someone else in
@@ -53,6 +55,9 @@ CK_FUNCTION_LIST *kf_module_functions(const struct kf_module *module);
      : !kf_module_functions(module)->function         \
          ? (CK_RV)CKR_FUNCTION_NOT_SUPPORTED          \
          : kf_module_left(kf_module_enter(module, #function)->function(__VA_ARGS__)))
+/* Whether its list has a function, by name ("C_WrapKey"); false when the module is closed,
+ * and for a name that no list has. */
+bool kf_module_has(const struct kf_module *module, const char *function);
 CK_FUNCTION_LIST *kf_module_enter(const struct kf_module *module, const char *function);
 CK_RV kf_module_left(CK_RV answer);
 /* Which call of which module is being made; false: none. For whoever is to say why the
