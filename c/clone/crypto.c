@@ -169,20 +169,40 @@ static void block(const unsigned char in[16], unsigned char out[16], const void 
         blocks->failed = true;
 }
 
-/* OpenSSL's RFC 5649 over its fast AES. Its own "AES-256-WRAP-PAD" is the same over a
- * portable AES and takes five times as long (an RSA key has 900 blocks). */
-bool kf_crypto_wrap(bool wrap, const unsigned char key[KF_CRYPTO_KEY], const void *in,
-                    size_t len, unsigned char *out, size_t *out_len)
+/* OpenSSL's RFC 5649 and RFC 3394 over its fast AES. Its own "AES-256-WRAP-PAD" is the
+ * same over a portable AES and takes five times as long (an RSA key has 900 blocks). */
+static bool wrap_over(bool wrap, bool pad, const unsigned char key[KF_CRYPTO_KEY],
+                      const void *in, size_t len, unsigned char *out, size_t *out_len)
 {
     struct blocks blocks = { ready() ? EVP_CIPHER_CTX_new() : NULL, false };
     size_t got = 0;
 
     if (blocks.context && len <= LENGTH_MAX &&
         EVP_CipherInit_ex2(blocks.context, fetched.ecb, key, NULL, wrap, NULL) > 0 &&
-        EVP_CIPHER_CTX_set_padding(blocks.context, 0) > 0)
-        got = wrap ? CRYPTO_128_wrap_pad(&blocks, NULL, out, in, len, block)
-                   : CRYPTO_128_unwrap_pad(&blocks, NULL, out, in, len, block);
+        EVP_CIPHER_CTX_set_padding(blocks.context, 0) > 0) {
+        if (pad)
+            got = wrap ? CRYPTO_128_wrap_pad(&blocks, NULL, out, in, len, block)
+                       : CRYPTO_128_unwrap_pad(&blocks, NULL, out, in, len, block);
+        else
+            got = wrap ? CRYPTO_128_wrap(&blocks, NULL, out, in, len, block)
+                       : CRYPTO_128_unwrap(&blocks, NULL, out, in, len, block);
+    }
     EVP_CIPHER_CTX_free(blocks.context);
     *out_len = blocks.failed ? 0 : got;
     return settled(*out_len > 0);
+}
+
+bool kf_crypto_wrap(bool wrap, const unsigned char key[KF_CRYPTO_KEY], const void *in,
+                    size_t len, unsigned char *out, size_t *out_len)
+{
+    return wrap_over(wrap, true, key, in, len, out, out_len);
+}
+
+bool kf_crypto_wrap_blocks(bool wrap, const unsigned char key[KF_CRYPTO_KEY],
+                           const void *in, size_t len, unsigned char *out,
+                           size_t *out_len)
+{
+    *out_len = 0;
+    return len % 8 == 0 && len >= (wrap ? 16U : 24U) &&
+           wrap_over(wrap, false, key, in, len, out, out_len);
 }

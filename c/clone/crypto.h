@@ -42,5 +42,9 @@ bool kf_crypto_cbc(bool encrypt, const unsigned char key[KF_CRYPTO_KEY],
 size_t kf_crypto_wrap_room(size_t len);
 bool kf_crypto_wrap(bool wrap, const unsigned char key[KF_CRYPTO_KEY], const void *in,
                     size_t len, unsigned char *out, size_t *out_len);
+/* AES-256 key wrap (RFC 3394): len is a multiple of 8, 16 at least (24 to unwrap). */
+bool kf_crypto_wrap_blocks(bool wrap, const unsigned char key[KF_CRYPTO_KEY],
+                           const void *in, size_t len, unsigned char *out,
+                           size_t *out_len);
 
 #endif

@@ -2,6 +2,7 @@
 #include "clone/domain.h"
 
 #include "clone/crypto.h"
+#include "clone/put_key.h"
 
 #include <openssl/crypto.h>
 #include <pthread.h>
@@ -461,7 +462,8 @@ done:
     return rv;
 }
 
-/* CKA_MODIFIABLE false is asked for, and done without where the token refuses it. */
+/* CKA_MODIFIABLE false is asked for, and done without where the token refuses it; a token
+ * that takes no key in the clear would refuse both, so that comes last. */
 static kf_rv create_key(struct kf_session *session, const struct kf_domain *domain,
                         enum kf_domain_purpose purpose, bool token,
                         CK_OBJECT_HANDLE *out, struct kf_error *err)
@@ -484,7 +486,7 @@ static kf_rv create_key(struct kf_session *session, const struct kf_domain *doma
     if (rv == CKR_ATTRIBUTE_READ_ONLY || rv == CKR_ATTRIBUTE_TYPE_INVALID ||
         rv == CKR_ATTRIBUTE_VALUE_INVALID || rv == CKR_TEMPLATE_INCONSISTENT) {
         kf_attributes_remove(set, CKA_MODIFIABLE);
-        rv = kf_object_create(session, set, out, err);
+        rv = kf_put_key(session, set, out, err);
     }
 done:
     kf_attributes_free(set);
@@ -785,8 +787,13 @@ static kf_rv needs_host(const struct kf_domain *domain, struct kf_error *err)
                    "the keys of this domain do not leave their token");
 }
 
-kf_rv kf_domain_wrap_bytes(const struct kf_domain *domain, const void *plain,
-                           size_t len, struct kf_writer *out, struct kf_error *err)
+/* kf_crypto_wrap or kf_crypto_wrap_blocks. */
+typedef bool (*wrapper)(bool wrap, const unsigned char key[KF_CRYPTO_KEY],
+                        const void *in, size_t len, unsigned char *out,
+                        size_t *out_len);
+
+static kf_rv wrap_bytes(const struct kf_domain *domain, wrapper by, const void *plain,
+                        size_t len, struct kf_writer *out, struct kf_error *err)
 {
     size_t before = out->len, got = 0;
     unsigned char *room = NULL;
@@ -794,21 +801,17 @@ kf_rv kf_domain_wrap_bytes(const struct kf_domain *domain, const void *plain,
 
     if (rv)
         return rv;
-    if (len == 0) /* RFC 5649 wraps one byte and more */
-        return kf_fail(err, KFR_ARGUMENT, "", "",
-                       "a key without bytes cannot be wrapped");
     room = kf_write_room(out, kf_crypto_wrap_room(len));
     if (!room)
         return no_memory(err);
-    if (!kf_crypto_wrap(true, domain->keys[KF_DOMAIN_WRAP]->data, plain, len, room,
-                        &got))
+    if (!by(true, domain->keys[KF_DOMAIN_WRAP]->data, plain, len, room, &got))
         rv = crypto_failed(err, "AES-256-ECB");
     out->len = rv ? before : before + got;
     return rv;
 }
 
-kf_rv kf_domain_unwrap_bytes(const struct kf_domain *domain, const void *bytes,
-                             size_t len, struct kf_secret **out, struct kf_error *err)
+static kf_rv unwrap_bytes(const struct kf_domain *domain, wrapper by, const void *bytes,
+                          size_t len, struct kf_secret **out, struct kf_error *err)
 {
     struct kf_secret *plain = NULL;
     size_t got = 0;
@@ -822,8 +825,7 @@ kf_rv kf_domain_unwrap_bytes(const struct kf_domain *domain, const void *bytes,
     plain = kf_secret_new(kf_crypto_wrap_room(len));
     if (!plain)
         return no_memory(err);
-    if (!kf_crypto_wrap(false, domain->keys[KF_DOMAIN_WRAP]->data, bytes, len,
-                        plain->data, &got)) {
+    if (!by(false, domain->keys[KF_DOMAIN_WRAP]->data, bytes, len, plain->data, &got)) {
         kf_secret_free(plain);
         return kf_fail(err, KFR_DAMAGED, "", "",
                        "a wrapped key does not unwrap under this domain");
@@ -831,4 +833,34 @@ kf_rv kf_domain_unwrap_bytes(const struct kf_domain *domain, const void *bytes,
     kf_secret_cut(plain, got);
     *out = plain;
     return KFR_OK;
+}
+
+kf_rv kf_domain_wrap_bytes(const struct kf_domain *domain, const void *plain,
+                           size_t len, struct kf_writer *out, struct kf_error *err)
+{
+    if (len == 0) /* RFC 5649 wraps one byte and more */
+        return kf_fail(err, KFR_ARGUMENT, "", "",
+                       "a key without bytes cannot be wrapped");
+    return wrap_bytes(domain, kf_crypto_wrap, plain, len, out, err);
+}
+
+kf_rv kf_domain_unwrap_bytes(const struct kf_domain *domain, const void *bytes,
+                             size_t len, struct kf_secret **out, struct kf_error *err)
+{
+    return unwrap_bytes(domain, kf_crypto_wrap, bytes, len, out, err);
+}
+
+kf_rv kf_domain_wrap_blocks(const struct kf_domain *domain, const void *plain,
+                            size_t len, struct kf_writer *out, struct kf_error *err)
+{
+    if (len < 16 || len % 8)
+        return kf_fail(err, KFR_ARGUMENT, "", "",
+                       "RFC 3394 wraps whole blocks of 8 bytes, not %zu bytes", len);
+    return wrap_bytes(domain, kf_crypto_wrap_blocks, plain, len, out, err);
+}
+
+kf_rv kf_domain_unwrap_blocks(const struct kf_domain *domain, const void *bytes,
+                              size_t len, struct kf_secret **out, struct kf_error *err)
+{
+    return unwrap_bytes(domain, kf_crypto_wrap_blocks, bytes, len, out, err);
 }

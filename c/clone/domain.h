@@ -95,5 +95,11 @@ kf_rv kf_domain_wrap_bytes(const struct kf_domain *domain, const void *plain,
                            size_t len, struct kf_writer *out, struct kf_error *err);
 kf_rv kf_domain_unwrap_bytes(const struct kf_domain *domain, const void *bytes,
                              size_t len, struct kf_secret **out, struct kf_error *err);
+/* The same by RFC 3394, for modules that speak no RFC 5649. Whole blocks of 8 bytes, two
+ * at least (KFR_ARGUMENT). */
+kf_rv kf_domain_wrap_blocks(const struct kf_domain *domain, const void *plain,
+                            size_t len, struct kf_writer *out, struct kf_error *err);
+kf_rv kf_domain_unwrap_blocks(const struct kf_domain *domain, const void *bytes,
+                              size_t len, struct kf_secret **out, struct kf_error *err);
 
 #endif

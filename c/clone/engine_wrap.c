@@ -68,6 +68,7 @@ static void close_end(void *state)
         return;
     kf_wrap_plant_close(&end->plant);
     kf_wrap_rehearsal_close(&end->rehearsal);
+    kf_wrap_format_clear(&end->format);
     kf_domain_detach(end->format.domain, end->format.session);
     kf_domain_unref(end->format.domain);
     free(end);
@@ -213,7 +214,7 @@ static kf_rv same_after_unwrap(struct wrap_end *end, CK_OBJECT_HANDLE object,
     rv = kf_wrap_token_digest(session, object, theirs);
     if (!rv)
         rv = kf_wrap_token_digest(session, copy, again);
-    kf_object_destroy(session, copy, NULL);
+    kf_object_discard(session, copy);
     if (rv)
         return refuse_length(err, "the token tells too little to be sure that it wraps "
                                   "this key without padding");

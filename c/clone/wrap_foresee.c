@@ -67,6 +67,7 @@ static void close_session(struct kf_wrap_rehearsal *rehearsal)
 {
     if (!rehearsal->format.session)
         return;
+    kf_wrap_format_clear(&rehearsal->format);
     kf_domain_detach(rehearsal->format.domain, rehearsal->format.session);
     kf_session_close(rehearsal->own);
 }
@@ -121,7 +122,7 @@ static bool makes_none(struct kf_wrap_rehearsal *rehearsal)
     if (set && kf_attributes_set_bool(set, CKA_TOKEN, false) &&
         kf_attributes_set_ulong(set, CKA_VALUE_LEN, 16) &&
         !kf_object_generate(rehearsal->format.session, &mechanism, set, &key, NULL)) {
-        kf_object_destroy(rehearsal->format.session, key, NULL);
+        kf_object_discard(rehearsal->format.session, key);
         rehearsal->makes = KF_SESSION_OBJECTS;
     }
     kf_attributes_free(set);
@@ -159,7 +160,7 @@ static kf_rv by_session_object(struct kf_wrap_rehearsal *rehearsal,
         rv = rehearse(rehearsal, item, &made, lost, &why);
     kf_wrap_item_clear(&rehearsal->format, item);
     if (made != CK_INVALID_HANDLE &&
-        kf_object_destroy(rehearsal->format.session, made, NULL))
+        !kf_object_discard(rehearsal->format.session, made))
         close_session(rehearsal);
     if (rv && err)
         *err = why;

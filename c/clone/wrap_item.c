@@ -24,7 +24,7 @@ static bool unwraps(const struct kf_wrap_item *item)
 void kf_wrap_item_clear(struct kf_wrap_format *format, struct kf_wrap_item *item)
 {
     if (item->staged != CK_INVALID_HANDLE)
-        kf_object_destroy(format->session, item->staged, NULL);
+        kf_object_discard(format->session, item->staged);
     kf_attributes_free(item->want);
     kf_attributes_free(item->hidden);
     if (item->wrapped)
