@@ -39,7 +39,7 @@ MAIN := $(addprefix $(B)/c/,main.o lua/editor.o lua/history.o)
 DOOR := $(filter-out $(MAIN),$(patsubst c/%.c,$(B)/c/%.o,$(wildcard c/lua/*.c)))
 
 .DEFAULT_GOAL := all
-.PHONY: all deps deps-test deps-demo core core.so demo test check lint sanitize memcheck bench clean help \
+.PHONY: all deps deps-test deps-demo core core.so demo test matrix check lint sanitize memcheck bench clean help \
         install install-lua install-tree uninstall man completion reference
 
 all: $(B)/keyferry $(B)/lua/keyferry/core.so ## the program and the Lua module
@@ -113,6 +113,10 @@ bench: deps-test ## measure it against plain PKCS#11 programs
 	@KEYFERRY_BUILD=$(B) $(LUA) spec/bench/run.lua
 	@KEYFERRY_BUILD=$(B) $(LUA) spec/bench/shell.lua
 	@KEYFERRY_BUILD=$(B) $(LUA) spec/bench/life.lua
+
+matrix: deps-test ## every end backed up to every end, each kind of object, and what came of it
+	@$(MAKE) --no-print-directory all spec-tools
+	@KEYFERRY_BUILD=$(B) $(LUA) spec/matrix/run.lua
 
 check: ## lint, sanitize and memcheck
 	@$(MAKE) --no-print-directory lint
