@@ -2,7 +2,7 @@
 # sanitized with it (SPEC_SANITIZE does that): other people's programs load liar.so, too.
 SPEC_FUZZ  := $(addprefix $(B)/spec/fuzz_,sealed attributes material softhsm_store stream)
 SPEC_CORE  := $(B)/spec/sealed $(B)/spec/core_check $(SPEC_FUZZ)
-SPEC_TOOLS := $(addprefix $(B)/spec/,liar.so mortal.so not_pkcs11.so luna.so drive softhsm_dump fill loop) $(SPEC_CORE)
+SPEC_TOOLS := $(addprefix $(B)/spec/,liar.so mortal.so not_pkcs11.so luna.so luna_liar.so drive softhsm_dump fill loop) $(SPEC_CORE)
 SPEC_CC     = $(CC) $(CPPFLAGS) $(FLOOR_pkcs11) $(WARN) $(CFLAGS) $(HARDEN) $(SPEC_SANITIZE)
 SPEC_LINK   = $(LDFLAGS) $(call PKG,--libs,libcrypto) -ldl
 
@@ -13,9 +13,11 @@ $(B)/spec/%.o: spec/%.c Makefile spec/spec.mk
 	@mkdir -p $(@D)
 	$(SPEC_CC) -Ispec -MMD -MP -c -o $@ $<
 
-$(B)/spec/liar.so: $(addprefix $(B)/spec/support/,liar.o liar_answers.o liar_script.o image.o)
+$(B)/spec/liar.so: $(addprefix $(B)/spec/support/,$(addsuffix .o,liar liar_answers \
+  liar_path liar_script pad image))
+$(B)/spec/luna_liar.so: $(B)/spec/support/luna_liar.o
 $(B)/spec/luna.so: $(addprefix $(B)/spec/support/,$(addsuffix .o,luna luna_state luna_object \
-  luna_store luna_clone image))
+  luna_store luna_clone pad image))
 $(B)/spec/drive: $(B)/spec/support/drive.o
 $(B)/spec/mortal.so: $(B)/spec/support/mortal.o
 $(B)/spec/not_pkcs11.so: $(B)/spec/support/not_pkcs11.o

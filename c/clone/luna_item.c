@@ -228,14 +228,10 @@ static bool is_original(const struct kf_luna_item *item, struct kf_session *targ
            memcmp(ouid, item->from.ouid, sizeof ouid) == 0;
 }
 
-static bool add_names(struct kf_attributes *filter, const struct kf_luna_item *item,
-                      bool by_ouid)
+static bool add_names(struct kf_attributes *filter, const struct kf_luna_item *item)
 {
     bool good = kf_attributes_set_bool(filter, CKA_TOKEN, true);
 
-    if (by_ouid)
-        return good && kf_attributes_set(filter, KF_CKA_OUID, KF_BYTES, item->from.ouid,
-                                         KF_OUID_BYTES);
     for (size_t i = 0; good && i < NAMES; i++) {
         const struct kf_attribute *at = kf_attributes_get(item->original, names[i]);
 
@@ -246,8 +242,7 @@ static bool add_names(struct kf_attributes *filter, const struct kf_luna_item *i
 }
 
 kf_rv kf_luna_item_search(const struct kf_luna_item *item, struct kf_session *target,
-                          bool by_ouid, CK_OBJECT_HANDLE **out, size_t *count,
-                          struct kf_error *err)
+                          CK_OBJECT_HANDLE **out, size_t *count, struct kf_error *err)
 {
     struct kf_attributes *filter = kf_attributes_new(false);
     size_t kept = 0;
@@ -255,7 +250,7 @@ kf_rv kf_luna_item_search(const struct kf_luna_item *item, struct kf_session *ta
 
     *out = NULL;
     *count = 0;
-    if (filter && add_names(filter, item, by_ouid))
+    if (filter && add_names(filter, item))
         rv = kf_objects_find(target, filter, out, count, err);
     else
         kf_fail(err, rv, NULL, NULL, "no memory for a search");
@@ -267,27 +262,29 @@ kf_rv kf_luna_item_search(const struct kf_luna_item *item, struct kf_session *ta
     return rv;
 }
 
-kf_rv kf_luna_item_find(struct kf_luna_item *item, struct kf_session *target,
-                        struct kf_error *err)
+static kf_rv find_by_names(struct kf_luna_item *item, struct kf_session *target,
+                           struct kf_error *err)
 {
     CK_OBJECT_HANDLE *found = NULL;
     size_t count = 0;
-    kf_rv rv = KFR_NOT_FOUND;
+    kf_rv rv = kf_luna_item_search(item, target, &found, &count, err);
 
-    /* Modules need not search by what is the vendor's own. */
-    if (item->from.has_ouid)
-        rv = kf_luna_item_search(item, target, true, &found, &count, NULL);
-    if (!count) {
-        free(found);
-        rv = kf_luna_item_search(item, target, false, &found, &count, err);
-    }
-    if (!rv && count) {
+    if (!rv && count)
         item->handle = found[0];
-        item->exists = true;
-    }
-    free(found);
-    if (!rv && !count)
-        rv = kf_fail(err, KFR_NOT_FOUND, "C_FindObjects", NULL,
+    else if (!rv)
+        rv = kf_fail(err, KFR_NOT_FOUND, NULL, NULL,
                      "the target has no object that is this one");
+    free(found);
+    return rv;
+}
+
+kf_rv kf_luna_item_find(struct kf_luna_item *item, struct kf_session *target,
+                        struct kf_luna_index *index, struct kf_error *err)
+{
+    kf_rv rv = item->from.has_ouid ? kf_luna_index_find(index, target, item->from.ouid,
+                                                        &item->handle, err)
+                                   : find_by_names(item, target, err);
+
+    item->exists = !rv;
     return rv ? rv : compare_there(item, target, err);
 }

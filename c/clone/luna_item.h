@@ -6,6 +6,7 @@
 
 #include "clone/change.h"
 #include "clone/engine.h"
+#include "clone/luna_index.h"
 #include "clone/luna_reference.h"
 
 struct kf_luna_item {
@@ -37,16 +38,14 @@ kf_rv kf_luna_item_clone(struct kf_luna_item *item, struct kf_session *target,
 kf_rv kf_luna_item_check(struct kf_luna_item *item, struct kf_session *target,
                          struct kf_domain *domain, struct kf_error *err);
 
-/* Handles of the target that are this object's clones: searched for by its OUID, or by
- * class, type, label and id; by these alone where the HSM tells no OUID. The caller
- * frees *out with free(). */
+/* Handles of the target that are this object's clones, by class, type, label and id, and
+ * by its OUID where the HSM tells one. The caller frees *out with free(). */
 kf_rv kf_luna_item_search(const struct kf_luna_item *item, struct kf_session *target,
-                          bool by_ouid, CK_OBJECT_HANDLE **out, size_t *count,
-                          struct kf_error *err);
+                          CK_OBJECT_HANDLE **out, size_t *count, struct kf_error *err);
 
 /* What the target has of that OUID; without one, what has its class, label and id and
  * the numbers of its key. Fills handle, exists, other and why. KFR_NOT_FOUND. */
 kf_rv kf_luna_item_find(struct kf_luna_item *item, struct kf_session *target,
-                        struct kf_error *err);
+                        struct kf_luna_index *index, struct kf_error *err);
 
 #endif

@@ -70,6 +70,7 @@ void kf_luna_plant_close(struct kf_luna_plant *plant)
 {
     kf_luna_abort(plant);
     kf_session_free(plant->source);
+    kf_luna_index_clear(&plant->index);
     free(plant->items);
     free(plant->there);
     plant->source = NULL;
@@ -216,7 +217,7 @@ static bool sweep(const struct kf_luna_plant *plant, const struct kf_luna_item *
     CK_OBJECT_HANDLE *found = NULL;
     size_t count = 0;
     bool good =
-        !kf_luna_item_search(item, plant->session, false, &found, &count, NULL);
+        !kf_luna_item_search(item, plant->session, &found, &count, NULL);
 
     for (size_t i = 0; good && i < count; i++)
         if (!was_there(plant, found[i]))
@@ -239,7 +240,7 @@ static kf_rv make(struct kf_luna_plant *plant, struct kf_luna_item *item,
         made = !rv || is_vague(rv);
     }
     if (rv == KF_LUNA_OBJECT_ALREADY_EXISTS) {
-        kf_rv found = kf_luna_item_find(item, plant->session, &why);
+        kf_rv found = kf_luna_item_find(item, plant->session, &plant->index, &why);
 
         if (found && found != KFR_NOT_FOUND && err)
             *err = why;
@@ -249,7 +250,9 @@ static kf_rv make(struct kf_luna_plant *plant, struct kf_luna_item *item,
         rv = check_handle(plant, item, err);
     if (!rv)
         rv = kf_luna_item_check(item, plant->session, plant->domain, err);
-    if (!rv && !add_there(plant, item->handle))
+    if (!rv && (!add_there(plant, item->handle) ||
+                (item->from.has_ouid &&
+                 !kf_luna_index_add(&plant->index, item->from.ouid, item->handle))))
         rv = kf_fail(err, KFR_MEMORY, NULL, NULL, "no memory for a list of objects");
     if (rv && (!undo(plant, &item->handle) || (made && !sweep(plant, item))))
         say_left_behind(err);
@@ -314,7 +317,7 @@ kf_rv kf_luna_foresee(struct kf_luna_plant *plant, const struct kf_sealed *seale
     (void)lost; /* the HSM says nothing of that before */
     rv = kf_luna_item_fill(&item, sealed, changes, plant->session, err);
     if (!rv && item.from.has_ouid) {
-        found = kf_luna_item_find(&item, plant->session, &why);
+        found = kf_luna_item_find(&item, plant->session, &plant->index, &why);
         rv = found == KFR_NOT_FOUND ? KFR_OK : found ? found : item.other;
         if (rv && err)
             *err = found ? why : item.why;

@@ -9,6 +9,7 @@
 #define KF_CLONE_LUNA_PLANT_H
 
 #include "clone/engine.h"
+#include "clone/luna_index.h"
 #include "clone/luna_reference.h"
 
 struct kf_luna_item;
@@ -25,6 +26,7 @@ struct kf_luna_plant {
     size_t there_count;
     size_t there_cap;
     bool there_known;
+    struct kf_luna_index index;
 };
 
 /* As struct kf_engine has them. */

@@ -42,6 +42,9 @@ end
 -- other; each clone is made and told by itself.
 function M:settle_pair()
     local options = self.options
+    for _, session in ipairs{ self.source, self.target } do
+        choice.refuse_virtual(session)
+    end
     self.pair = choice.pair(self.source, self.target, options.source_engine or options.engine,
                             options.target_engine or options.engine)
     if self.pair then
@@ -53,7 +56,6 @@ end
 function M:open_source()
     local options = self.options
     self:refuse_unfinished_source()
-    choice.refuse_virtual(self.source)
     self:settle_pair()
     self.source_engine = self.pair
         or choice.engine(self.source, options.source_engine or options.engine)
