@@ -36,8 +36,9 @@
 enum { WORDS = 8, NAMES = 16, ROOM = 4096 };
 
 /* As the vendor's documentation gives it. */
-typedef CK_RV clone_call(CK_SESSION_HANDLE target, CK_SESSION_HANDLE source, CK_ULONG type,
-                         CK_OBJECT_HANDLE object, CK_OBJECT_HANDLE *clone);
+typedef CK_RV clone_call(CK_SESSION_HANDLE target, CK_SESSION_HANDLE source,
+                         CK_ULONG type, CK_OBJECT_HANDLE object,
+                         CK_OBJECT_HANDLE *clone);
 
 static CK_FUNCTION_LIST *p11;
 static clone_call *clone_object;
@@ -323,13 +324,15 @@ static const struct {
 
 static void run(char *line)
 {
+    static const char blank[] = " \n";
     static char nothing[1];
     char *words[WORDS + 1];
     int n = 0;
 
     for (int i = 0; i <= WORDS; i++)
         words[i] = nothing;
-    for (char *word = strtok(line, " \n"); word && n < WORDS; word = strtok(NULL, " \n"))
+    for (char *word = strtok(line, blank); word && n < WORDS;
+         word = strtok(NULL, blank))
         words[n++] = word;
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
         if (!strcmp(words[0], verbs[i].name) && n > verbs[i].words) {

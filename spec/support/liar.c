@@ -20,7 +20,9 @@
  *   pap DIR                 protected authentication path: a PIN of NULL is taken from
  *                           DIR/user.pin or DIR/so.pin (C_SetPIN: the new one from
  *                           DIR/new.pin); no file: CKR_FUNCTION_CANCELED. A PIN given
- *                           as text is refused with CKR_ARGUMENTS_BAD
+ *                           as text is refused with CKR_ARGUMENTS_BAD. All else that an
+ *                           operator does is told in pad.h; DIR/LABEL/ instead of DIR
+ *                           for the token of that label, when it is there
  *   C_GetTokenInfo flags +USER_PIN_LOCKED|-LOGIN_REQUIRED
  *   C_GetTokenInfo label TEXT           the rest of the line, blank padded
  *   C_GetTokenInfo serial TEXT
@@ -65,6 +67,7 @@
  * CKR, CKA, CKM and flags: the names of liar_script.c, or a number (0x...).
  */#include "image.h"
 #include "liar.h"
+#include "liar_path.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -255,65 +258,6 @@ static CK_RV random_bytes(CK_SESSION_HANDLE session, CK_BYTE *to, CK_ULONG len)
 {
     return liar_fixed(N_C_GenerateRandom, liar.real->C_GenerateRandom(session, to, len),
                       to, len);
-}
-
-/* With `pap DIR`: the PIN that the operator keys in. Returns whether to go on. */
-static CK_RV key_in(const char *name, CK_BYTE **pin, CK_ULONG *len, CK_BYTE room[256])
-{
-    const struct rule *pap = liar_first(LIE_PAP, 0);
-    char path[PATH_MAX];
-    FILE *file;
-
-    if (!pap)
-        return CKR_OK;
-    if (*pin)
-        return CKR_ARGUMENTS_BAD;
-    snprintf(path, sizeof path, "%s/%s.pin", pap->text, name);
-    file = fopen(path, "re");
-    if (!file)
-        return CKR_FUNCTION_CANCELED;
-    *len = fread(room, 1, 255, file);
-    fclose(file);
-    if (*len && room[*len - 1] == '\n')
-        --*len;
-    *pin = room;
-    return CKR_OK;
-}
-
-static CK_RV init_token(CK_SLOT_ID slot, CK_BYTE *pin, CK_ULONG len, CK_BYTE *label)
-{
-    CK_BYTE room[256];
-    CK_RV rv = key_in("so", &pin, &len, room);
-
-    return rv == CKR_OK ? liar.real->C_InitToken(slot, pin, len, label) : rv;
-}
-
-static CK_RV init_pin(CK_SESSION_HANDLE session, CK_BYTE *pin, CK_ULONG len)
-{
-    CK_BYTE room[256];
-    CK_RV rv = key_in("user", &pin, &len, room);
-
-    return rv == CKR_OK ? liar.real->C_InitPIN(session, pin, len) : rv;
-}
-
-static CK_RV set_pin(CK_SESSION_HANDLE session, CK_BYTE *old, CK_ULONG old_len,
-                     CK_BYTE *new, CK_ULONG new_len)
-{
-    CK_BYTE old_room[256], new_room[256];
-    CK_RV rv = key_in("user", &old, &old_len, old_room);
-
-    if (rv == CKR_OK)
-        rv = key_in("new", &new, &new_len, new_room);
-    return rv == CKR_OK ? liar.real->C_SetPIN(session, old, old_len, new, new_len) : rv;
-}
-
-static CK_RV login(CK_SESSION_HANDLE session, CK_USER_TYPE user, CK_BYTE *pin,
-                   CK_ULONG len)
-{
-    CK_BYTE room[256];
-    CK_RV rv = key_in(user == CKU_SO ? "so" : "user", &pin, &len, room);
-
-    return rv == CKR_OK ? liar.real->C_Login(session, user, pin, len) : rv;
 }
 
 static CK_RV find_start(CK_SESSION_HANDLE session, CK_ATTRIBUTE *template,

@@ -50,10 +50,10 @@ enum { RULES_MAX = 64, TEXT_MAX = 512, TEMPLATE_MAX = 128, BLOB_MAX = 16384 };
       (CK_SLOT_ID l, CK_MECHANISM_TYPE *m, CK_ULONG *n), (l, m, n))                    \
     F(C_GetMechanismInfo, mechanism_info,                                              \
          (CK_SLOT_ID l, CK_MECHANISM_TYPE m, CK_MECHANISM_INFO *i), (l, m, i))         \
-    F(C_InitToken, init_token, (CK_SLOT_ID l, CK_BYTE *p, CK_ULONG n, CK_BYTE *t),     \
-      (l, p, n, t))                                                                    \
-    OURS(F, C_InitPIN, init_pin, TAKE)                                                 \
-    OURS(F, C_SetPIN, set_pin, CHECK)                                                  \
+    F(C_InitToken, liar_init_token,                                                    \
+      (CK_SLOT_ID l, CK_BYTE *p, CK_ULONG n, CK_BYTE *t), (l, p, n, t))                \
+    OURS(F, C_InitPIN, liar_init_pin, TAKE)                                            \
+    OURS(F, C_SetPIN, liar_set_pin, CHECK)                                             \
     F(C_OpenSession, open_session,                                                     \
          (CK_SLOT_ID l, CK_FLAGS f, void *a, CK_NOTIFY c, CK_SESSION_HANDLE *s),       \
          (l, f, a, c, s))                                                              \
@@ -65,8 +65,8 @@ enum { RULES_MAX = 64, TEXT_MAX = 512, TEMPLATE_MAX = 128, BLOB_MAX = 16384 };
          (CK_SESSION_HANDLE s, CK_BYTE *p, CK_ULONG n, CK_OBJECT_HANDLE e,             \
           CK_OBJECT_HANDLE a),                                                         \
          (S, p, n, e, a))                                                              \
-    F(C_Login, login, (CK_SESSION_HANDLE s, CK_USER_TYPE u, CK_BYTE *p, CK_ULONG n),   \
-      (S, u, p, n))                                                                    \
+    F(C_Login, liar_login,                                                             \
+      (CK_SESSION_HANDLE s, CK_USER_TYPE u, CK_BYTE *p, CK_ULONG n), (S, u, p, n))     \
     REAL(F, C_Logout, ONE)                                                             \
     F(C_CreateObject, create,                                                          \
       (CK_SESSION_HANDLE s, CK_ATTRIBUTE *t, CK_ULONG n, CK_OBJECT_HANDLE *o),         \

@@ -8,8 +8,8 @@
  *   slots                       a line a slot: "net 0 FOLDER SERIAL" (a partition),
  *                               "admin ...", "ha ...", "empty 5" (no token there).
  *                               FOLDER: of SoftHSM's token, below tokens/
- *   log                         gets "C_Login 0 0x0": the slots, then the answer;
- *                               of CA_CloneObject the target's slot first. No argument
+ *   log                         gets "C_Login 0 0x0": the slots, then the answer; of
+ *                               CA_CloneObject the target's slot first. No argument
  *   next.FUNCTION               answers of the next calls, a line each; 0: the truth
  *   mismatch                    what two domains give (0x8000000B)
  *   SERIAL/pin                  the PIN of SoftHSM's token
@@ -17,26 +17,23 @@
  *   SERIAL/limit, SERIAL/full   how many objects it keeps; what the next one gives
  *                               (0x8000002C)
  *   SERIAL/crypto-user          PIN of the Crypto User, who may look and not clone
- *   SERIAL/attempts             wrong logins that lock the Crypto Officer out (10)
- *   SERIAL/wrong                how many there were since the last good one
- *   SERIAL/ped/                 there: a protected authentication path. Keys are files,
- *                               black (Crypto Officer) and blue (SO), whose text is the
- *                               PIN; no file: the operator is absent
- *   SERIAL/absent               what that gives (CKR_FUNCTION_CANCELED)
- *   SERIAL/challenge            the Crypto Officer's role is activated: this text is the
- *                               PIN, and no key is asked for
+ *   SERIAL/user.tries, so.tries wrong logins in a row that lock a role out (10, 3);
+ *                               user.wrong and so.wrong count them
+ *   SERIAL/ped/                 there: a protected authentication path, played as pad.h
+ *                               tells; keys are black (Crypto Officer) and blue (SO)
  *
- * Inferred, and nowhere documented: CKA_OUID stays the same through CA_CloneObject (it is
- * documented of a newer call); a clone keeps every attribute, CKA_LOCAL,
- * CKA_ALWAYS_SENSITIVE and CKA_NEVER_EXTRACTABLE included; the Crypto User and the SO get
- * 0x8000001A; a session object has no clone (CKR_OBJECT_HANDLE_INVALID); a partition
- * without a domain gives 0x80000009; the order in which refusals are looked at; a search
- * by CKA_OUID is refused. C_InitToken, C_InitPIN: 0x80000030, since what they do there
- * is not known. One thread at a time.
+ * Inferred, and nowhere documented: CKA_OUID stays the same through CA_CloneObject (it
+ * is documented of a newer call); a clone keeps every attribute, CKA_LOCAL,
+ * CKA_ALWAYS_SENSITIVE and CKA_NEVER_EXTRACTABLE included; the Crypto User and the SO
+ * get 0x8000001A; a session object has no clone (CKR_OBJECT_HANDLE_INVALID); a
+ * partition without a domain gives 0x80000009; the order in which refusals are looked
+ * at; a search by CKA_OUID is refused; so are C_InitToken and C_InitPIN (0x80000030),
+ * since what they do there is not known. One thread at a time.
  */
 #include "luna.h"
 
 #include "image.h"
+#include "pad.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -103,8 +100,8 @@ static CK_RV slot_list(CK_BBOOL present, CK_SLOT_ID *list, CK_ULONG *count)
 
 static CK_RV slot_info(CK_SLOT_ID id, CK_SLOT_INFO *info)
 {
-    static const char *const descriptions[] = {"Net Token Slot", "Admin Token Slot",
-                                               "HA Virtual Card Slot", "Net Token Slot"};
+    static const char *const descriptions[] = {
+        "Net Token Slot", "Admin Token Slot", "HA Virtual Card Slot", "Net Token Slot"};
     const struct luna_slot *slot = luna_slot(id);
 
     if (!slot)
@@ -164,7 +161,8 @@ static CK_RV mechanism_list(CK_SLOT_ID id, CK_MECHANISM_TYPE *list, CK_ULONG *co
     return rv == CKR_OK ? luna.real->C_GetMechanismList(real, list, count) : rv;
 }
 
-static CK_RV mechanism_info(CK_SLOT_ID id, CK_MECHANISM_TYPE type, CK_MECHANISM_INFO *info)
+static CK_RV mechanism_info(CK_SLOT_ID id, CK_MECHANISM_TYPE type,
+                            CK_MECHANISM_INFO *info)
 {
     CK_SLOT_ID real;
     CK_RV rv = present(id, &real);
@@ -189,8 +187,8 @@ static CK_RV init_pin(CK_SESSION_HANDLE session, CK_BYTE *pin, CK_ULONG len)
 
 /* Sessions. */
 
-static CK_RV open_session(CK_SLOT_ID id, CK_FLAGS flags, void *context, CK_NOTIFY notify,
-                          CK_SESSION_HANDLE *session)
+static CK_RV open_session(CK_SLOT_ID id, CK_FLAGS flags, void *context,
+                          CK_NOTIFY notify, CK_SESSION_HANDLE *session)
 {
     struct luna_session *free_one = NULL;
     CK_SLOT_ID real;
@@ -259,40 +257,24 @@ static CK_RV session_info(CK_SESSION_HANDLE handle, CK_SESSION_INFO *info)
 
 /* Logging in. */
 
-static CK_RV count_wrong(const struct luna_slot *slot, CK_RV rv)
+struct path {
+    struct kf_pad pad;
+    char dir[PATH_MAX + NAME_MAX_LEN + 8];
+};
+
+static void begin(struct path *path, const struct luna_slot *slot, CK_USER_TYPE user)
 {
-    unsigned long wrong = luna_number(slot, "wrong", 0);
-    char text[32];
+    bool ped = on_protected_path(slot), so = user == CKU_SO;
 
-    if (rv == CKR_PIN_INCORRECT || rv == LUNA_CHALLENGE_INCORRECT)
-        wrong++;
-    else if (rv == CKR_OK)
-        wrong = 0;
-    snprintf(text, sizeof text, "%lu", wrong);
-    luna_put(slot, "wrong", text);
-    return rv;
-}
-
-/* The Crypto Officer's PIN for SoftHSM, from the keyboard, the key or the challenge. */
-static CK_RV pin_of(const struct luna_slot *slot, CK_USER_TYPE user, CK_BYTE **pin,
-                    CK_ULONG *len, char room[256])
-{
-    const char *key = user == CKU_SO ? "ped/blue" : "ped/black";
-
-    if (!on_protected_path(slot))
-        return *pin ? CKR_OK : CKR_ARGUMENTS_BAD;
-    if (user != CKU_SO && luna_text(slot, "challenge", room, 256)) {
-        if (!*pin || *len != strlen(room) || memcmp(*pin, room, *len) != 0)
-            return LUNA_CHALLENGE_INCORRECT;
-        key = "pin";
-    } else if (*pin) {
-        return CKR_ARGUMENTS_BAD;
-    }
-    if (!luna_text(slot, key, room, 256))
-        return luna_number(slot, "absent", CKR_FUNCTION_CANCELED);
-    *pin = (CK_BYTE *)room;
-    *len = strlen(room);
-    return CKR_OK;
+    snprintf(path->dir, sizeof path->dir, "%s/%s%s", luna.state, slot->serial,
+             ped ? "/ped" : "");
+    path->pad = (struct kf_pad){
+        path->dir, so ? "so" : "user", CKR_FUNCTION_CANCELED,
+        so ? LUNA_SO_THRESHOLD : LUNA_USER_LOCKED_OUT, LUNA_CHALLENGE_INCORRECT,
+        so ? 3 : 10,
+    };
+    if (ped)
+        path->pad.name = so ? "blue" : "black";
 }
 
 static CK_RV login_crypto_user(struct luna_session *session, const CK_BYTE *pin,
@@ -312,23 +294,26 @@ static CK_RV login_crypto_user(struct luna_session *session, const CK_BYTE *pin,
     return rv;
 }
 
-static CK_RV login(CK_SESSION_HANDLE handle, CK_USER_TYPE user, CK_BYTE *pin, CK_ULONG len)
+static CK_RV login(CK_SESSION_HANDLE handle, CK_USER_TYPE user, CK_BYTE *pin,
+                   CK_ULONG len)
 {
     struct luna_session *session = luna_session(handle);
-    char room[256];
-    CK_RV rv;
+    char room[KF_PAD_ROOM];
+    struct path path;
+    CK_RV rv = CKR_OK;
 
     if (!session)
         return CKR_SESSION_HANDLE_INVALID;
     if (user == CKU_CRYPTO_USER)
         return login_crypto_user(session, pin, len);
-    if (luna_number(session->slot, "wrong", 0) >=
-        luna_number(session->slot, "attempts", 10))
-        return user == CKU_SO ? LUNA_SO_THRESHOLD : LUNA_USER_LOCKED_OUT;
-    rv = pin_of(session->slot, user, &pin, &len, room);
+    begin(&path, session->slot, user);
+    if (kf_pad_is_locked(&path.pad))
+        return path.pad.locked;
+    if (on_protected_path(session->slot))
+        rv = kf_pad_ask(&path.pad, &pin, &len, room);
     if (rv == CKR_OK)
         rv = luna.real->C_Login(handle, user, pin, len);
-    return count_wrong(session->slot, rv);
+    return kf_pad_judge(&path.pad, rv);
 }
 
 static CK_RV logout(CK_SESSION_HANDLE handle)
@@ -402,7 +387,8 @@ static CK_RV after(CK_SESSION_HANDLE session, struct luna_tagged *tagged, CK_RV 
     return rv;
 }
 
-static CK_RV create(CK_SESSION_HANDLE s, CK_ATTRIBUTE *t, CK_ULONG n, CK_OBJECT_HANDLE *o)
+static CK_RV create(CK_SESSION_HANDLE s, CK_ATTRIBUTE *t, CK_ULONG n,
+                    CK_OBJECT_HANDLE *o)
 {
     struct luna_tagged to;
     CK_RV rv = before(s, t, n, 0, &to);
@@ -412,8 +398,8 @@ static CK_RV create(CK_SESSION_HANDLE s, CK_ATTRIBUTE *t, CK_ULONG n, CK_OBJECT_
     return after(s, &to, rv, o);
 }
 
-static CK_RV copy(CK_SESSION_HANDLE s, CK_OBJECT_HANDLE from, CK_ATTRIBUTE *t, CK_ULONG n,
-                  CK_OBJECT_HANDLE *o)
+static CK_RV copy(CK_SESSION_HANDLE s, CK_OBJECT_HANDLE from, CK_ATTRIBUTE *t,
+                  CK_ULONG n, CK_OBJECT_HANDLE *o)
 {
     struct luna_tagged to;
     CK_RV rv = before(s, t, n, luna_real(s, from), &to);
@@ -435,8 +421,8 @@ static CK_RV generate(CK_SESSION_HANDLE s, CK_MECHANISM *m, CK_ATTRIBUTE *t, CK_
 }
 
 static CK_RV generate_pair(CK_SESSION_HANDLE s, CK_MECHANISM *m, CK_ATTRIBUTE *t,
-                           CK_ULONG n, CK_ATTRIBUTE *t2, CK_ULONG n2, CK_OBJECT_HANDLE *o,
-                           CK_OBJECT_HANDLE *o2)
+                           CK_ULONG n, CK_ATTRIBUTE *t2, CK_ULONG n2,
+                           CK_OBJECT_HANDLE *o, CK_OBJECT_HANDLE *o2)
 {
     struct luna_tagged first, second;
     CK_RV rv = before(s, t, n, 0, &first), other = before(s, t2, n2, 0, &second);
@@ -458,8 +444,8 @@ static CK_RV unwrap(CK_SESSION_HANDLE s, CK_MECHANISM *m, CK_OBJECT_HANDLE with,
     CK_RV rv = before(s, t, n, 0, &to);
 
     if (rv == CKR_OK)
-        rv = luna.real->C_UnwrapKey(s, m, luna_real(s, with), blob, len, to.at, to.count,
-                                    o);
+        rv = luna.real->C_UnwrapKey(s, m, luna_real(s, with), blob, len, to.at,
+                                    to.count, o);
     return after(s, &to, rv, o);
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * What the files of luna share: slots, sessions, objects, and what the state folder says.
+ * What the files of luna share: slots, sessions, objects, and what the state folder
+ * says.
  */
 #ifndef KF_SPEC_SUPPORT_LUNA_H
 #define KF_SPEC_SUPPORT_LUNA_H
@@ -63,7 +64,7 @@ struct luna {
 };
 extern struct luna luna;
 
-/* luna_state.c: LUNA_STATE and the files in it. Whatever cannot be read ends the process. */
+/* luna_state.c: LUNA_STATE and the files in it. What does not read ends the process. */
 void luna_look_around(void);
 /* SoftHSM's slots for ours, once SoftHSM has been initialised. */
 void luna_match_slots(void);
@@ -108,7 +109,7 @@ CK_ULONG luna_kept(const struct luna_slot *slot);
 /* SoftHSM's handle of the object with that OUID; 0: there is none. */
 CK_OBJECT_HANDLE luna_find(const struct luna_slot *slot, const unsigned char *ouid);
 
-/* luna_store.c: an object from one store of SoftHSM to another, attribute by attribute. */
+/* luna_store.c: an object from one store of SoftHSM to another, all attributes. */
 bool luna_move(const struct luna_slot *from, const struct luna_slot *to,
                const unsigned char *ouid);
 bool luna_header(const unsigned char *label, size_t len, unsigned char *ouid);

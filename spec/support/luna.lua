@@ -144,8 +144,8 @@ end
 -- The keys at hand: Crypto Officer's and security officer's.
 function Partition:on_protected_path()
   assert(os.execute("mkdir " .. shell.quote(path(self, "ped"))))
-  self:set("ped/black", self.pin)
-  self:set("ped/blue", self.so_pin)
+  self:set("ped/black.pin", self.pin)
+  self:set("ped/blue.pin", self.so_pin)
 end
 
 -- pkcs11-tool, logged in; must succeed, gives what it wrote.

@@ -84,7 +84,8 @@ static CK_RV do_clone(struct luna_session *target, struct luna_session *source,
 }
 
 static CK_RV clone_object(CK_SESSION_HANDLE target, CK_SESSION_HANDLE source,
-                          CK_ULONG type, CK_OBJECT_HANDLE object, CK_OBJECT_HANDLE *clone)
+                          CK_ULONG type, CK_OBJECT_HANDLE object,
+                          CK_OBJECT_HANDLE *clone)
 {
     CK_RV rv = luna_scripted("CA_CloneObject");
 

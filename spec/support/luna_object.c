@@ -100,6 +100,7 @@ static bool put_label(struct luna_tagged *to, const unsigned char *text, CK_ULON
 CK_RV luna_tag(CK_SESSION_HANDLE session, const CK_ATTRIBUTE *template, CK_ULONG count,
                CK_OBJECT_HANDLE like, bool keep, struct luna_tagged *to)
 {
+    const unsigned char *text;
     unsigned char *before = NULL;
     CK_ULONG len = 0, at = count;
     CK_RV rv;
@@ -122,16 +123,15 @@ CK_RV luna_tag(CK_SESSION_HANDLE session, const CK_ATTRIBUTE *template, CK_ULONG
         before = stored_label(session, like, &len);
     if (before && keep)
         luna_header(before, len, to->ouid);
-    if (at < count)
-        rv = put_label(to, to->at[at].pValue, to->at[at].ulValueLen, at) ? CKR_OK
-                                                                       : CKR_HOST_MEMORY;
-    else if (!keep) {
-        rv = put_label(to, before ? before + LUNA_HEADER : NULL,
-                       before ? len - LUNA_HEADER : 0, at)
-                 ? CKR_OK
-                 : CKR_HOST_MEMORY;
-        to->count++;
+    text = before ? before + LUNA_HEADER : NULL;
+    len -= before ? LUNA_HEADER : 0;
+    if (at < count) {
+        text = to->at[at].pValue;
+        len = to->at[at].ulValueLen;
     }
+    if (at < count || !keep)
+        rv = put_label(to, text, len, at) ? CKR_OK : CKR_HOST_MEMORY;
+    to->count += at == count && !keep;
     free(before);
     return rv;
 }
@@ -189,7 +189,8 @@ CK_RV luna_get(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE real, CK_ATTRIBUTE *t
             continue;
         }
         if (template[i].type == CKA_LABEL)
-            one = give(&template[i], label ? label + LUNA_HEADER : NULL, len - LUNA_HEADER);
+            one = give(&template[i], label ? label + LUNA_HEADER : NULL,
+                       len - LUNA_HEADER);
         else
             one = give(&template[i], label ? label + sizeof luna_magic : NULL, OUID);
         rv = rv == CKR_OK ? one : rv;
@@ -264,7 +265,8 @@ done:
     return rv;
 }
 
-/* Looks through a partition; the handle with `ouid` (NULL: none), and how many there are. */
+/* Looks through a partition; the handle with `ouid` (NULL: none), and how many there
+ * are. */
 static CK_OBJECT_HANDLE look(const struct luna_slot *slot, const unsigned char *ouid,
                              CK_ULONG *count)
 {
@@ -282,7 +284,8 @@ static CK_OBJECT_HANDLE look(const struct luna_slot *slot, const unsigned char *
         while (luna.real->C_FindObjects(session, batch, 64, &got) == CKR_OK && got)
             for (CK_ULONG i = 0; i < got; i++) {
                 ++*count;
-                if (ouid && luna_ouid(session, batch[i], its) && !memcmp(its, ouid, OUID))
+                if (ouid && luna_ouid(session, batch[i], its) &&
+                    !memcmp(its, ouid, OUID))
                     found = batch[i];
             }
     luna.real->C_FindObjectsFinal(session);

@@ -115,7 +115,8 @@ static void read_slot(const char *line, struct luna_slot *slot)
 {
     static const char *const kinds[] = {"net", "admin", "ha", "empty"};
     char kind[8];
-    int n = sscanf(line, "%7s %lu %63s %63s", kind, &slot->id, slot->folder, slot->serial);
+    int n = sscanf(line, "%7s %lu %63s %63s", kind, &slot->id, slot->folder,
+                   slot->serial);
     int i = LUNA_EMPTY;
 
     while (i >= 0 && n >= 2 && strcmp(kind, kinds[i]) != 0)

@@ -135,8 +135,8 @@ static bool token_key(const struct luna_slot *slot, unsigned char key[KEY])
     char pin[256];
     bool good = false;
 
-    if (!luna_text(slot, "pin", pin, sizeof pin) || !slurp(slot, "token.object", &file) ||
-        file.len < 8)
+    if (!luna_text(slot, "pin", pin, sizeof pin) ||
+        !slurp(slot, "token.object", &file) || file.len < 8)
         goto done;
     rest = (struct bytes){file.at + 8, file.len - 8};
     while (next(&rest, &record))
@@ -256,8 +256,8 @@ static bool under(const unsigned char *from, const unsigned char *into,
     return true;
 }
 
-static bool recode(struct bytes file, const unsigned char *from, const unsigned char *into,
-                   struct bytes *to)
+static bool recode(struct bytes file, const unsigned char *from,
+                   const unsigned char *into, struct bytes *to)
 {
     static const unsigned char first[8] = {0, 0, 0, 0, 0, 0, 0, 1};
     bool private = is_private((struct bytes){file.at + 8, file.len - 8});
@@ -316,15 +316,16 @@ static bool put_file(const struct luna_slot *slot, struct bytes content)
     if (RAND_bytes(r, sizeof r) != 1)
         return false;
     for (int i = 0; i < 16; i++)
-        n += sprintf(new + n, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "",
+        n += sprintf(new + n, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x",
                      r[i]);
     snprintf(lock, sizeof lock, "%.36s.lock", new);
     snprintf(name, sizeof name, "%.36s.object", new);
     strcat(new, ".tmp");
     path_in(slot, new, from);
     path_in(slot, name, to);
-    return write_file(slot, lock, (struct bytes){r, 0}) && write_file(slot, new, content) &&
-           !rename(from, to) && raise_generation(slot);
+    return write_file(slot, lock, (struct bytes){r, 0}) &&
+           write_file(slot, new, content) && !rename(from, to) &&
+           raise_generation(slot);
 }
 
 bool luna_move(const struct luna_slot *from, const struct luna_slot *to,
