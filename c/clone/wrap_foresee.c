@@ -99,10 +99,9 @@ static void open_session(struct kf_wrap_rehearsal *rehearsal,
 static kf_rv stage(struct kf_wrap_rehearsal *rehearsal, struct kf_wrap_item *item,
                    struct kf_error *err)
 {
-    kf_rv rv = item->wrapped ? kf_wrap_in_ready(&rehearsal->format, err) : KFR_OK;
+    kf_rv rv =
+        kf_wrap_make(&rehearsal->format, item, KF_WRAP_STAGED, &item->staged, err);
 
-    if (!rv)
-        rv = kf_wrap_make(&rehearsal->format, item, KF_WRAP_STAGED, &item->staged, err);
     if (!rv)
         rehearsal->makes = KF_SESSION_OBJECTS;
     return rv;

@@ -2,7 +2,9 @@
 #include "clone/wrap_item.h"
 
 #include "clone/material.h"
+#include "clone/public_value.h"
 #include "clone/template.h"
+#include "pkcs11/quirk.h"
 
 #include <openssl/crypto.h>
 #include <string.h>
@@ -27,6 +29,7 @@ void kf_wrap_item_clear(struct kf_wrap_format *format, struct kf_wrap_item *item
         kf_object_discard(format->session, item->staged);
     kf_attributes_free(item->want);
     kf_attributes_free(item->hidden);
+    kf_writer_clear(&item->public_value);
     if (item->wrapped)
         OPENSSL_clear_free(item->wrapped, item->wrapped_len);
     *item = (struct kf_wrap_item){0};
@@ -117,8 +120,9 @@ done:
 
 /* ---- templates ---- */
 
-/* FULL, or what a module must take: identity, rights and the numbers of a key. */
-enum level { LEVEL_FULL, LEVEL_NEEDED, LEVELS };
+/* All, or what a module must take (identity, rights and the numbers of a key), or what
+ * every module knows since PKCS#11 v2.1. */
+enum level { LEVEL_FULL, LEVEL_NEEDED, LEVEL_LEAST, LEVELS };
 
 unsigned kf_wrap_roles(const struct kf_row *rows, size_t count, uint64_t type)
 {
@@ -159,6 +163,22 @@ static bool is_label(uint64_t type)
            type == CKA_APPLICATION || type == CKA_OBJECT_ID;
 }
 
+static bool is_least(uint64_t type)
+{
+    static const uint64_t known[] = {
+        CKA_PRIVATE,      CKA_SENSITIVE,      CKA_EXTRACTABLE, CKA_ENCRYPT,
+        CKA_DECRYPT,      CKA_SIGN,           CKA_VERIFY,      CKA_SIGN_RECOVER,
+        CKA_VERIFY_RECOVER, CKA_WRAP,         CKA_UNWRAP,      CKA_DERIVE,
+        CKA_ISSUER,       CKA_SERIAL_NUMBER,
+    };
+    size_t i;
+
+    for (i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (known[i] == type)
+            return true;
+    return is_label(type) || kf_wrap_is_number(type);
+}
+
 bool kf_wrap_is_token(enum kf_wrap_aim aim)
 {
     return aim == KF_WRAP_TRIAL || aim == KF_WRAP_FINAL;
@@ -176,6 +196,8 @@ static bool is_sent(const struct kf_wrap_item *item,
     uint64_t type = attribute->type;
 
     if (type == CKA_TOKEN || type >= CKA_VENDOR_DEFINED || (roles & KF_ROLE_COMPUTED))
+        return false;
+    if (level == LEVEL_LEAST && !is_least(type))
         return false;
     if (kf_wrap_true_by_default(type))
         return kf_wrap_is_whole(aim) && attribute->len == 1 && !attribute->value[0];
@@ -231,6 +253,9 @@ static kf_rv build_set(const struct kf_wrap_item *item, enum level level,
     }
     if (good && unwraps(item))
         shorten(set, rows, count);
+    if (good && item->public_value.len)
+        good = kf_attributes_set(set, KF_CKA_NSS_DB, KF_BYTES, item->public_value.data,
+                                 item->public_value.len);
     if (!good) {
         kf_attributes_free(set);
         set = NULL;
@@ -263,38 +288,99 @@ static kf_rv make_at(struct kf_wrap_format *format, const struct kf_wrap_item *i
     return rv;
 }
 
-/* The key bytes out of the body, where the domain's keys are at hand: for types that a
- * module has and yet does not unwrap (Ed25519 on SoftHSM). */
-static bool open_body(struct kf_wrap_format *format, struct kf_wrap_item *item)
+/* ---- the key itself ---- */
+
+/* The key bytes out of the body, where the domain's keys are at hand; the caller frees
+ * them. NULL: they are not. */
+static struct kf_attributes *read_body(struct kf_wrap_format *format,
+                                       const struct kf_wrap_item *item)
 {
     struct kf_attributes *key = NULL;
     struct kf_secret *plain = NULL;
 
-    if (!item->hidden &&
+    if (item->wrapped &&
         !kf_domain_unwrap_bytes(format->domain, item->wrapped, item->wrapped_len,
                                 &plain, NULL) &&
-        !kf_material_attributes(item->want, plain->data, plain->len, &key, NULL))
-        item->hidden = key;
+        kf_material_attributes(item->want, plain->data, plain->len, &key, NULL))
+        key = NULL;
     kf_secret_free(plain);
+    return key;
+}
+
+/* For types that a module has and yet does not unwrap (Ed25519 on SoftHSM). */
+static bool open_body(struct kf_wrap_format *format, struct kf_wrap_item *item)
+{
+    if (!item->hidden)
+        item->hidden = read_body(format, item);
     item->create = item->hidden != NULL;
     return item->create;
+}
+
+static bool wants_public_value(const struct kf_wrap_format *format,
+                               const struct kf_wrap_item *item)
+{
+    uint64_t type = kf_attributes_ulong(item->want, CKA_KEY_TYPE, UINT64_MAX);
+
+    return item->object_class == CKO_PRIVATE_KEY && !item->public_value.len &&
+           (type == CKK_EC || type == CKK_DSA || type == CKK_DH) &&
+           kf_quirk_has(kf_session_module(format->session),
+                        KF_QUIRK_NEEDS_PUBLIC_VALUE);
+}
+
+/* The module believes whatever it is told, so it is told what follows from the key. */
+static kf_rv add_public_value(struct kf_wrap_format *format, struct kf_wrap_item *item,
+                              struct kf_error *err)
+{
+    struct kf_attributes *key = NULL;
+    kf_rv rv;
+
+    if (!wants_public_value(format, item))
+        return KFR_OK;
+    if (!item->hidden && !kf_domain_is_host(format->domain))
+        return kf_fail(err, KFR_NOT_CLONABLE, NULL, "give the domain with -domain",
+                       "the target's module makes a private key of this type only with "
+                       "its public value, which a domain whose keys stay in the token "
+                       "cannot tell");
+    if (!item->hidden)
+        key = read_body(format, item);
+    rv = kf_public_value(item->want, key ? key : item->hidden, &item->public_value, err);
+    kf_attributes_free(key);
+    return rv == KFR_NOT_FOUND
+               ? kf_fail(err, KFR_NOT_CLONABLE, NULL, NULL,
+                         "the target's module wants the public value of a private key, "
+                         "which cannot be computed on this curve")
+               : rv;
+}
+
+/* One level after the other, as long as the refusals are about the template. */
+static kf_rv make(struct kf_wrap_format *format, const struct kf_wrap_item *item,
+                  enum kf_wrap_aim aim, CK_OBJECT_HANDLE *out, struct kf_error *err)
+{
+    kf_rv first = make_at(format, item, LEVEL_FULL, aim, out, err), rv = first;
+    int level;
+
+    for (level = LEVEL_NEEDED; kf_wrap_is_about_template(rv) && level < LEVELS; level++)
+        rv = make_at(format, item, (enum level)level, aim, out, NULL);
+    return rv ? first : KFR_OK;
 }
 
 kf_rv kf_wrap_make(struct kf_wrap_format *format, struct kf_wrap_item *item,
                    enum kf_wrap_aim aim, CK_OBJECT_HANDLE *out, struct kf_error *err)
 {
-    kf_rv first = make_at(format, item, LEVEL_FULL, aim, out, err), rv = first;
-    bool again = kf_wrap_is_about_template(first) || first == CKR_KEY_TYPE_INCONSISTENT;
+    kf_rv first = add_public_value(format, item, err);
 
-    if (again)
-        rv = make_at(format, item, LEVEL_NEEDED, aim, out, NULL);
-    if (rv && again && unwraps(item) && open_body(format, item)) {
-        rv = make_at(format, item, LEVEL_FULL, aim, out, NULL);
-        if (kf_wrap_is_about_template(rv))
-            rv = make_at(format, item, LEVEL_NEEDED, aim, out, NULL);
-        item->create = !rv;
+    *out = CK_INVALID_HANDLE;
+    if (first)
+        return first;
+    first = make(format, item, aim, out, err);
+    if ((kf_wrap_is_about_template(first) || first == CKR_KEY_TYPE_INCONSISTENT ||
+         first == CKR_TEMPLATE_INCOMPLETE || first == KFR_NO_ENGINE) &&
+        unwraps(item) && open_body(format, item)) {
+        item->create = !make(format, item, aim, out, NULL);
+        if (item->create)
+            return KFR_OK;
     }
-    return rv ? first : KFR_OK;
+    return first;
 }
 
 kf_rv kf_wrap_copy(struct kf_wrap_format *format, const struct kf_wrap_item *item,

@@ -12,6 +12,7 @@
 struct kf_wrap_item {
     struct kf_attributes *want;   /* what the clone is to be, without key bytes */
     struct kf_attributes *hidden; /* key bytes or a private value; NULL: none */
+    struct kf_writer public_value; /* for modules that want it; empty: not computed */
     unsigned char *wrapped;       /* the body; NULL: none */
     size_t wrapped_len;
     enum kf_body body;
@@ -40,8 +41,9 @@ bool kf_wrap_is_token(enum kf_wrap_aim aim);
 /* MODIFIABLE, COPYABLE and DESTROYABLE false are said. */
 bool kf_wrap_is_whole(enum kf_wrap_aim aim);
 
-/* Makes it, with everything in the template, else with what is needed, else by the
- * other call (item->create). The first refusal is the one that is told. */
+/* Makes it, with everything in the template, else with what is needed, else with the least
+ * (what is left out is the read-back's), else by the other call (item->create). The first
+ * refusal is the one that is told. */
 kf_rv kf_wrap_make(struct kf_wrap_format *format, struct kf_wrap_item *item,
                    enum kf_wrap_aim aim, CK_OBJECT_HANDLE *out, struct kf_error *err);
 

@@ -70,8 +70,6 @@ kf_rv kf_wrap_stage(struct kf_wrap_plant *plant, const struct kf_sealed *sealed,
     if (!room_for_one(plant))
         return kf_fail(err, KFR_MEMORY, NULL, NULL, "no memory for a staged object");
     rv = kf_wrap_item_fill(&item, sealed, changes, err);
-    if (!rv && item.wrapped)
-        rv = kf_wrap_in_ready(plant->format, err);
     if (rv)
         goto done;
     item.direct = !kf_attributes_bool(item.want, CKA_COPYABLE, true);
