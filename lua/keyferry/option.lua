@@ -29,6 +29,7 @@ local options = {
         help = "The Crypto Officer password of the backup partition; KEYFERRY_TOKENPW, or "
             .. "asked for, without it." },
     domain = { value = "domain", kind = "secret", max = 1024, excludes = "defaultdomain",
+        shares = true,
         prompt = "Please enter the cloning domain set when the HSM user partition was created:",
         help = "The cloning domain set when the partition was created; KEYFERRY_DOMAIN, or "
             .. "asked for, without it." },

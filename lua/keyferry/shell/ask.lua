@@ -17,6 +17,8 @@ local NO_TERMINAL = { open = true, read = true, tcgetattr = true, tcsetattr = tr
 M.sources = {
     secret = function(question) return core.terminal.ask_secret(question) end,
     line = function(question) return core.terminal.ask(question) end,
+    share = function(question) return core.terminal.ask_share(question) end,
+    show_share = function(share, title) return core.terminal.show_share(share, title) end,
     path = function(name) return os.getenv(name) end,
 }
 
@@ -97,20 +99,31 @@ local function terminal(ask, question, refusal)
     return nil, err
 end
 
-local function ask_once(what, question)
-    return terminal(M.sources.secret, question, function()
-        return no_secret(what)
-    end)
+-- The third value: whether it came of shares, each of which has its checksum.
+local function ask_once(what, question, out)
+    for try = 1, M.TRIES do
+        local of_shares
+        local line, err = terminal(M.sources.secret, question, function()
+            return no_secret(what)
+        end)
+        if line and what.shares then
+            line, err, of_shares = require("keyferry.shell.gathering").domain(line, out)
+        end
+        if line or status.code(err) ~= "KFR_SHARE" or try == M.TRIES then
+            return line, err, of_shares
+        end
+        out:note("  %s", tostring(err))
+    end
 end
 
 local function ask_twice(what, out)
     for _ = 1, M.TRIES do
         local first, again, err, same
-        first, err = ask_once(what, what.prompt)
-        if not first then
-            return nil, err
+        first, err, same = ask_once(what, what.prompt, out)
+        if not first or same then
+            return first, err
         end
-        again, err = ask_once(what, what.again or "Please enter it again:")
+        again, err = ask_once(what, what.again or "Please enter it again:", out)
         if not again then
             first:close()
             return nil, err
@@ -131,7 +144,8 @@ end
 
 --- A secret: from the option, the environment (NAME, then the file NAME_FILE), the terminal.
 -- @tparam table what `option`, `env`, `prompt`, `new` (asked twice), `again` (the second
---   question), `quiet` (never asked: nil without an error when it was not given)
+--   question), `quiet` (never asked: nil without an error when it was not given), `shares`
+--   (a domain, which may be typed as shares)
 -- @tparam table options the values of the command's options
 -- @param out the output
 -- @treturn[1] secret
@@ -157,7 +171,7 @@ function M.secret(what, options, out)
     if what.new then
         secret, err = ask_twice(what, out)
     else
-        secret, err = ask_once(what, what.prompt)
+        secret, err = ask_once(what, what.prompt, out)
     end
     out.asked = secret ~= nil
     return secret, err
@@ -196,6 +210,41 @@ function M.line(question, out)
     end)
     out.asked = answer ~= nil
     return answer, err
+end
+
+--- A share from the terminal, as words or as the path of its file.
+-- @string question
+-- @param out the output
+-- @tparam function refusal gives the error when there is no terminal
+-- @treturn[1] share
+-- @treturn[2] string
+-- @treturn[3] nil
+-- @treturn[3] err
+function M.share(question, out, refusal)
+    local answer, err
+    out:settle(true)
+    answer, err = terminal(M.sources.share, question, refusal)
+    out.asked = answer ~= nil
+    return answer, err
+end
+
+--- Shows a share at the terminal, until it has been written down.
+-- @tparam share share
+-- @string title
+-- @param out the output
+-- @treturn[1] boolean true
+-- @treturn[2] nil
+-- @treturn[2] err KFR_REFUSED when there is no terminal
+function M.show_share(share, title, out)
+    local done, err
+    out:settle(true)
+    repeat
+        done, err = M.sources.show_share(share, text.clean(title))
+    until done ~= false
+    if not done and NO_TERMINAL[status.field(err, "call")] then
+        err = refused("no terminal to show the shares on", "-path writes them into files")
+    end
+    return done, err
 end
 
 local function no_terminal()

@@ -5,6 +5,7 @@ local core = require("keyferry.core")
 local ask = require("keyferry.shell.ask")
 local cloning = require("keyferry.shell.cloning")
 local comparison = require("keyferry.shell.comparison")
+local keys = require("keyferry.shell.ped")
 local reporting = require("keyferry.shell.reporting")
 local results = require("keyferry.shell.results")
 local status = require("keyferry.shell.status")
@@ -129,7 +130,7 @@ local function declared(script, name)
             return {
                 option = name, env = option.env or "KEYFERRY_" .. name:upper(),
                 prompt = option.prompt or ("Please enter the %s:"):format(name),
-                again = option.again,
+                again = option.again, shares = option.shares,
             }
         end
     end
@@ -357,8 +358,10 @@ function Context:leave_output()
 end
 
 Context.report = reporting.report
-for name, method in pairs(cloning) do
-    Context[name] = method
+for _, methods in ipairs({ cloning, keys }) do
+    for name, method in pairs(methods) do
+        Context[name] = method
+    end
 end
 
 -- ctx.print("x") would take "x" for the ctx.

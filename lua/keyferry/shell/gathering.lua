@@ -1,0 +1,297 @@
+-- SPDX-License-Identifier: MIT
+--- Shares coming in, until there are as many as are needed: from files that were named, from
+-- those of KEYFERRY_PED, from who is at the terminal.
+local core = require("keyferry.core")
+local ped = require("keyferry.ped")
+
+local ask = require("keyferry.shell.ask")
+local status = require("keyferry.shell.status")
+
+local M = {}
+
+--- Files and folders of shares, ":" between them.
+M.VARIABLE = "KEYFERRY_PED"
+
+local TRIES = 3
+
+--- Whose a share is, at the beginning of a sentence.
+M.TITLES = {
+    blue = "Blue key", black = "Black key", red = "Red key", domain = "Domain share",
+}
+
+local function refuse(code, what, hint)
+    return nil, core.error({ code = code, what = what, hint = hint })
+end
+
+-- Files ----------------------------------------------------------------------------------
+
+--- The shares in files and folders.
+-- @tparam table paths
+-- @treturn[1] table array of shares
+-- @treturn[2] nil
+-- @treturn[2] err
+function M.read(paths)
+    local shares = {}
+    for _, path in ipairs(paths) do
+        local some, err = ped.read(path)
+        if not some then
+            return nil, err
+        end
+        table.move(some, 1, #some, #shares + 1, shares)
+    end
+    return shares
+end
+
+--- The shares that the environment names.
+-- @string[opt] name another variable, which is looked at first
+-- @treturn[1] table array of shares, empty when it names none
+-- @treturn[1] ?string the variable
+-- @treturn[2] nil
+-- @treturn[2] err
+function M.of_environment(name)
+    local value, paths = name and ask.sources.path(name), {}
+    if not value or value == "" then
+        name = M.VARIABLE
+        value = ask.sources.path(name) or ""
+    end
+    for path in value:gmatch("[^:]+") do
+        paths[#paths + 1] = path
+    end
+    local shares, err = M.read(paths)
+    if not shares then
+        return refuse(err.code, ("%s: %s"):format(name, err.what), err.hint)
+    end
+    return shares, paths[1] and name or nil
+end
+
+local function is_there(list, share)
+    for _, other in ipairs(list) do
+        if other:number() == share:number() and other:groups().number == share:groups().number
+        then
+            return true
+        end
+    end
+    return false
+end
+
+-- Those of a colour, by their sets, in the order they were found; a copy of one is that one.
+local function sets_of(shares, colour)
+    local sets, by_name = {}, {}
+    for _, share in ipairs(shares) do
+        if not colour or share:colour() == colour then
+            local name = share:set()
+            if not by_name[name] then
+                by_name[name] = { name = name }
+                sets[#sets + 1] = by_name[name]
+            end
+            if not is_there(by_name[name], share) then
+                table.insert(by_name[name], share)
+            end
+        end
+    end
+    return sets
+end
+
+-- A ring with all of them; those that are more than needed may be on it.
+local function ring_of(shares, colour)
+    local ring = ped.ring(colour)
+    for _, share in ipairs(shares) do
+        local ok, err = ring:add(share)
+        if not ok then
+            return nil, err
+        end
+    end
+    return ring
+end
+
+-- The one key of which there are enough shares; else the one that is begun. Several: none, and
+-- a sentence.
+local function choose(shares, colour)
+    local whole, begun, names = {}, {}, {}
+    for _, set in ipairs(sets_of(shares, colour)) do
+        local ring, err = ring_of(set, colour)
+        if not ring then
+            return nil, err
+        end
+        table.insert(ring:missing() == 0 and whole or begun, ring)
+        if ring:missing() == 0 then
+            names[#names + 1] = set.name
+        end
+    end
+    if whole[2] then
+        return false, ("the sets %s are all there, and which one is meant is not said"):format(
+            table.concat(names, ", "))
+    end
+    return whole[1] or not begun[2] and begun[1] or false
+end
+
+-- Words ----------------------------------------------------------------------------------
+
+local function in_home(path)
+    return (path:gsub("^~%f[/\0]", os.getenv("HOME") or "~"))
+end
+
+-- Puts on a ring what of these fits; when none does, the first refusal. On an empty one shares
+-- of several sets are refused: which of them is meant?
+local function add(ring, shares)
+    local added, refusal = 0, nil
+    if not ring:missing() and #sets_of(shares, ring.colour) > 1 then
+        return refuse("KFR_SHARE", "there are shares of several sets in it",
+            "name the file of the one that is meant")
+    end
+    for _, share in ipairs(shares) do
+        if ring:missing() ~= 0 then
+            local ok, err = ring:add(share)
+            added, refusal = added + (ok and 1 or 0), refusal or err
+        end
+    end
+    return added > 0 or nil, refusal
+end
+
+local function question_of(ring, what)
+    local first = ring.list[1]
+    local title = M.TITLES[first and first:colour() or what.colour] or "Share"
+    local of = what.of and " for " .. what.of or ""
+    if not first then
+        return ("%s%s, the first share: its words, or the path of its file:"):format(title, of)
+    end
+    local place, needed = #ring.list + 1, #ring.list + ring:missing()
+    return ("%s%s, set %s, share %d of %d: its words, or the path of its file:"):format(title,
+        of, first:set(), place, needed)
+end
+
+local function no_terminal(ring, what)
+    local title = (M.TITLES[what.colour] or "Share"):lower()
+    local of = what.of and " for " .. what.of or ""
+    local lacks = ring:missing() and ("%d of %d shares are there"):format(#ring.list,
+        #ring.list + ring:missing()) or "no share is there"
+    return core.error({ code = "KFR_NO_SECRET",
+        what = ("%s%s: %s, and no terminal to ask on"):format(title, of, what.why or lacks),
+        hint = what.hint or ("name the files of its shares in %s, ':' between them"):format(
+            what.env or M.VARIABLE) })
+end
+
+-- What is typed next, as shares.
+local function next_shares(ring, what, out)
+    local answer, err = ask.share(question_of(ring, what), out, function()
+        return no_terminal(ring, what)
+    end)
+    if type(answer) == "string" then
+        return ped.read(in_home(answer))
+    end
+    return answer and { answer }, err
+end
+
+local FINAL = { KFR_INTERRUPTED = true, KFR_NO_SECRET = true, KFR_REFUSED = true }
+
+-- Asks until the ring is whole. What comes from the environment gives way to what is typed.
+local function complete(ring, what, out)
+    local tries = 0
+    while ring:missing() ~= 0 do
+        local shares, ok, err
+        shares, err = next_shares(ring, what, out)
+        if shares then
+            ok, err = add(ring, shares)
+            if not ok and what.borrowed and #ring.list == what.borrowed then
+                local other = ped.ring(ring.colour)
+                if add(other, shares) then
+                    ring, ok = other, true
+                end
+            end
+        end
+        tries = ok and 0 or tries + 1
+        if not ok and (FINAL[status.code(err)] or tries >= TRIES) then
+            return nil, err
+        elseif not ok then
+            out:note("  %s", tostring(err))
+        end
+    end
+    return ring
+end
+
+--- Shares, as many as are needed: asked for as far as they are not given.
+-- @tparam table what `colour` (any, when nil); `of`: for the question, what it is for; `from`:
+--   paths, which come before the environment; `env`: a variable before KEYFERRY_PED; `ring`: one
+--   that is begun, instead of these
+-- @param out the output
+-- @treturn[1] ring that is whole
+-- @treturn[2] nil
+-- @treturn[2] err KFR_SHARE, KFR_NO_SECRET, ...
+function M.ring(what, out)
+    local shares, ring, why, err
+    if what.ring then
+        return complete(what.ring, what, out)
+    elseif what.from then
+        shares, err = M.read(what.from)
+        if shares then
+            ring, err = ring_of(shares, what.colour)
+        end
+        if not ring then
+            return nil, err
+        end
+        return complete(ring, what, out)
+    end
+    shares, err = M.of_environment(what.env)
+    if not shares then
+        return nil, err
+    end
+    ring, why = choose(shares, what.colour)
+    if ring == nil then
+        return nil, why
+    elseif ring and ring:missing() == 0 then
+        return ring
+    end
+    what = setmetatable({ borrowed = ring and #ring.list, why = why }, { __index = what })
+    return complete(ring or ped.ring(what.colour), what, out)
+end
+
+--- One share, whatever it is of, from the terminal.
+-- @param out the output
+-- @treturn[1] table array of the share; of several, when a folder was named
+-- @treturn[2] nil
+-- @treturn[2] err
+function M.one(out)
+    local ring, tries = ped.ring(), 0
+    while true do
+        local shares, err = next_shares(ring, {}, out)
+        tries = tries + 1
+        if shares or FINAL[status.code(err)] or tries >= TRIES then
+            return shares, err
+        end
+        out:note("  %s", tostring(err))
+    end
+end
+
+-- A domain at its prompt -------------------------------------------------------------------
+
+--- What a line that was given for a domain stands for: itself; or, when it is a share, or
+-- nothing, the text that it and further shares give together.
+-- @tparam secret line
+-- @param out the output
+-- @treturn[1] secret
+-- @treturn[1] ?err none
+-- @treturn[1] boolean whether it came of shares
+-- @treturn[2] nil
+-- @treturn[2] err
+function M.domain(line, out)
+    local nothing <close> = core.secret("")
+    local share = line ~= nothing and ped.parse(line) or nil
+    if not share and line ~= nothing then
+        return line, nil, false
+    end
+    local ring, ok, err = ped.ring("domain"), true, nil
+    line:close()
+    if share then
+        ok, err = ring:add(share)
+    end
+    if ok then
+        ring, err = complete(ring, { colour = "domain" }, out)
+    end
+    if not ok or not ring then
+        return nil, err
+    end
+    line, err = ring:secret()
+    return line, err, true
+end
+
+return M
