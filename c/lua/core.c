@@ -10,6 +10,7 @@ static void (*const openers[])(lua_State *L) = {
     kf_lua_open_error,
     kf_lua_open_keep,
     kf_lua_open_secret,
+    kf_lua_open_share,
     kf_lua_open_terminal,
     kf_lua_open_file,
     kf_lua_open_uri,

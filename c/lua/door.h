@@ -13,6 +13,7 @@
 void kf_lua_open_error(lua_State *L);
 void kf_lua_open_keep(lua_State *L);
 void kf_lua_open_secret(lua_State *L);
+void kf_lua_open_share(lua_State *L);
 void kf_lua_open_terminal(lua_State *L);
 void kf_lua_open_file(lua_State *L);
 void kf_lua_open_uri(lua_State *L);
