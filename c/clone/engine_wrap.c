@@ -9,6 +9,7 @@
 #include "clone/wrap_foresee.h"
 #include "clone/wrap_format.h"
 #include "clone/wrap_plant.h"
+#include "pkcs11/quirk.h"
 
 #include <openssl/crypto.h>
 #include <stdio.h>
@@ -23,26 +24,11 @@ struct wrap_end {
 
 /* ---- probe, open, close ---- */
 
+/* Whatever a module lacks is a matter of single objects: without any mechanism that wraps
+ * keys there still are those that may be read, and what is no key. */
 static kf_rv probe(struct kf_session *session, struct kf_error *err)
 {
-    CK_MECHANISM_TYPE *types = NULL;
-    size_t count = 0, i;
-    bool found = false;
-    kf_rv rv;
-
-    rv = kf_slot_mechanisms(kf_session_module(session), kf_session_slot(session),
-                            &types, &count, err);
-    if (rv)
-        return rv;
-    for (i = 0; i < count; i++)
-        if (types[i] == KF_CKM_AES_KEY_WRAP_KWP || types[i] == CKM_AES_KEY_WRAP_PAD)
-            found = true;
-    free(types);
-    return found ? KFR_OK
-                 : kf_fail(err, KFR_NO_ENGINE, "C_GetMechanismList", NULL,
-                           "the token \"%s\" offers neither CKM_AES_KEY_WRAP_KWP nor "
-                           "CKM_AES_KEY_WRAP_PAD",
-                           kf_session_token(session)->label);
+    return kf_session_check_open(session, "C_GetSessionInfo", err);
 }
 
 static kf_rv open_end(struct kf_session *session, struct kf_domain *domain,
@@ -286,27 +272,39 @@ static kf_rv take_body(struct wrap_end *end, CK_OBJECT_HANDLE object,
 
 /* ---- sealing ---- */
 
-static bool may_leave(const struct kf_attributes *known, struct kf_error *err)
+/* What else could clone a key that is not wrapped. */
+static const char *another_way(struct kf_session *session)
 {
-    if (!kf_attributes_bool(known, CKA_EXTRACTABLE, false)) {
-        kf_fail(
-            err, KFR_NOT_CLONABLE, NULL, "the engine softhsm can clone it",
-            "CKA_EXTRACTABLE is false: this key may not leave its token by C_WrapKey; "
-            "the engine softhsm can clone it");
-        return false;
-    }
-    if (kf_attributes_bool(known, CKA_WRAP_WITH_TRUSTED, false)) {
-        kf_fail(
-            err, KFR_NOT_CLONABLE, NULL, "the engine softhsm can clone it",
-            "CKA_WRAP_WITH_TRUSTED is true: this key may leave its token only under a "
-            "key that the SO has marked as trusted, which a cloning domain is not");
-        return false;
-    }
-    return true;
+    return kf_engine_softhsm.probe(session, NULL) == KFR_OK
+               ? "the engine softhsm can clone it"
+               : "it stays there, unless its HSM clones keys itself";
+}
+
+static bool may_leave(const struct kf_attributes *known)
+{
+    return kf_attributes_bool(known, CKA_EXTRACTABLE, false) &&
+           !kf_attributes_bool(known, CKA_WRAP_WITH_TRUSTED, false);
+}
+
+/* Why a key may not leave. */
+static kf_rv stays(struct kf_session *session, const struct kf_attributes *known,
+                   struct kf_error *err)
+{
+    const char *way = another_way(session);
+
+    if (!kf_attributes_bool(known, CKA_EXTRACTABLE, false))
+        return kf_fail(err, KFR_NOT_CLONABLE, NULL, way,
+                       "CKA_EXTRACTABLE is false: this key may not leave its token by "
+                       "C_WrapKey; %s",
+                       way);
+    return kf_fail(
+        err, KFR_NOT_CLONABLE, NULL, way,
+        "CKA_WRAP_WITH_TRUSTED is true: this key may leave its token only under a "
+        "key that the SO has marked as trusted, which a cloning domain is not");
 }
 
 /* Why a key that may leave did not; the module's own code stays in the sentence. */
-static kf_rv not_wrapped(struct kf_error *err, kf_rv rv)
+static kf_rv not_wrapped(struct kf_session *session, struct kf_error *err, kf_rv rv)
 {
     char text[64];
 
@@ -314,7 +312,7 @@ static kf_rv not_wrapped(struct kf_error *err, kf_rv rv)
         rv != CKR_KEY_SIZE_RANGE)
         return rv;
     return kf_fail(
-        err, KFR_NOT_CLONABLE, "C_WrapKey", "the engine softhsm can clone it",
+        err, KFR_NOT_CLONABLE, "C_WrapKey", another_way(session),
         "the token does not wrap this key (%s), and as CKA_SENSITIVE is true "
         "it cannot be read either",
         kf_name_text(KF_CKR, rv, text, sizeof text));
@@ -348,13 +346,13 @@ static kf_rv seal_key(struct wrap_end *end, CK_OBJECT_HANDLE object,
     struct body body = {0};
     kf_rv rv;
 
-    if (!may_leave(known, err))
-        return KFR_NOT_CLONABLE;
+    if (!may_leave(known))
+        return stays(end->format.session, known, err);
     rv = take_body(end, object, known, &body, err);
     if (rv && !kf_attributes_bool(known, CKA_SENSITIVE, true))
         return read_body(end, object, known, sealed, err);
     if (rv)
-        return not_wrapped(err, rv);
+        return not_wrapped(end->format.session, err, rv);
     sealed->wrapped = OPENSSL_memdup(body.wrapped->data, body.wrapped->len);
     if (sealed->wrapped) {
         sealed->wrapped_len = body.wrapped->len;
@@ -460,6 +458,41 @@ static kf_rv note_unread(struct wrap_end *end, CK_OBJECT_HANDLE object,
     return rv;
 }
 
+/* What was wrapped last is still what was read first: handles come to mean other objects
+ * when those are removed, and modules lie. */
+static kf_rv check_unchanged(struct wrap_end *end, CK_OBJECT_HANDLE object,
+                             const struct kf_attributes *known, struct kf_error *err)
+{
+    struct kf_attributes *now = NULL;
+    kf_rv rv = kf_object_read(end->format.session, object, &now, NULL, NULL, err);
+
+    for (size_t i = 0; !rv && i < known->count; i++) {
+        const struct kf_attribute *is = kf_attributes_get(now, known->at[i].type);
+
+        if (!is || !kf_attribute_equal(&known->at[i], is))
+            rv = kf_fail(err, KFR_DIFFERS, NULL, "run the command again",
+                         "the object has become another since it was read");
+    }
+    kf_attributes_free(now);
+    return rv;
+}
+
+/* A key that was private whatever it says is not to become a public one. */
+static kf_rv keep_private(struct wrap_end *end, struct kf_sealed *sealed,
+                          char lost[KF_LOST_MAX], struct kf_error *err)
+{
+    uint64_t object_class = kf_attributes_ulong(sealed->open, CKA_CLASS, UINT64_MAX);
+
+    if ((object_class != CKO_PRIVATE_KEY && object_class != CKO_SECRET_KEY) ||
+        kf_attributes_bool(sealed->open, CKA_PRIVATE, true) ||
+        !kf_quirk_has(kf_session_module(end->format.session), KF_QUIRK_KEYS_PRIVATE))
+        return KFR_OK;
+    kf_wrap_lose(lost, CKA_PRIVATE);
+    return kf_attributes_set_bool(sealed->open, CKA_PRIVATE, true)
+               ? KFR_OK
+               : kf_fail(err, KFR_MEMORY, NULL, NULL, "no memory for attributes");
+}
+
 static kf_rv seal(void *state, CK_OBJECT_HANDLE object,
                   const struct kf_attributes *known, struct kf_writer *out,
                   char lost[KF_LOST_MAX], struct kf_error *err)
@@ -485,6 +518,10 @@ static kf_rv seal(void *state, CK_OBJECT_HANDLE object,
     sealed.open = kf_attributes_dup(known);
     rv = sealed.open ? sealer->seal(end, object, known, &sealed, err)
                      : kf_fail(err, KFR_MEMORY, NULL, NULL, "no memory for attributes");
+    if (!rv)
+        rv = check_unchanged(end, object, known, err);
+    if (!rv)
+        rv = keep_private(end, &sealed, lost, err);
     if (!rv)
         rv = kf_sealed_encode(&sealed, end->format.domain, out, err);
 done:
@@ -512,7 +549,7 @@ static kf_rv read_material(struct wrap_end *end, CK_OBJECT_HANDLE object,
     }
     if (object_class != CKO_PRIVATE_KEY && object_class != CKO_SECRET_KEY)
         return KFR_NOT_FOUND;
-    if (kf_domain_is_host(end->format.domain) && may_leave(known, NULL))
+    if (kf_domain_is_host(end->format.domain) && may_leave(known))
         rv = take_body(end, object, known, &body, NULL);
     if (!rv)
         rv =

@@ -4,6 +4,8 @@
 #include "clone/crypto.h"
 #include "clone/curve.h"
 #include "clone/material.h"
+#include "clone/public_value.h"
+#include "pkcs11/quirk.h"
 
 #include <openssl/crypto.h>
 #include <string.h>
@@ -93,10 +95,21 @@ static bool has_more(const struct kf_attribute *want, const struct kf_attribute 
     return restricts(want->type) ? wanted && !has : has && !wanted;
 }
 
+/* CK_UNAVAILABLE_INFORMATION, which says as much as no attribute. */
+static bool is_unavailable(const struct kf_attribute *want)
+{
+    size_t i = 0;
+
+    while (want->kind == KF_ULONG && i < want->len && want->value[i] == 0xFF)
+        i++;
+    return i == 8;
+}
+
 static bool same(const struct kf_attribute *want, const struct kf_attribute *got)
 {
     if (!got)
-        return !want->len || (kf_wrap_true_by_default(want->type) && want->value[0]);
+        return !want->len || is_unavailable(want) ||
+               (kf_wrap_true_by_default(want->type) && want->value[0]);
     if (kf_attribute_equal(want, got))
         return true;
     if (want->kind != got->kind)
@@ -289,6 +302,85 @@ static kf_rv compare_digest(struct kf_wrap_format *format, CK_OBJECT_HANDLE obje
     return *proved ? KFR_OK : other_numbers(err, "C_DigestKey");
 }
 
+/* Digests as long as a signature of any key is made of. */
+static const struct use {
+    CK_KEY_TYPE key_type;
+    CK_MECHANISM_TYPE mechanism;
+    size_t digest;
+} uses[] = {
+    {CKK_EC, CKM_ECDSA, 32},
+    {CKK_DSA, CKM_DSA, 20},
+    {CKK_RSA, CKM_RSA_PKCS, 32},
+};
+
+static const struct use *use_of(const struct kf_wrap_item *item)
+{
+    uint64_t type = kf_attributes_ulong(item->want, CKA_KEY_TYPE, UINT64_MAX);
+    size_t i;
+
+    if (!kf_attributes_bool(item->want, CKA_SIGN, false) ||
+        kf_attributes_bool(item->want, CKA_ALWAYS_AUTHENTICATE, false))
+        return NULL;
+    for (i = 0; i < sizeof uses / sizeof uses[0]; i++)
+        if (uses[i].key_type == type)
+            return &uses[i];
+    return NULL;
+}
+
+/* A token that keeps a key and cannot work with it (NSS: curves that it does not know). */
+static kf_rv of_no_use(struct kf_error *err, kf_rv rv)
+{
+    static const kf_rv codes[] = {
+        CKR_HOST_MEMORY,        CKR_DOMAIN_PARAMS_INVALID, CKR_CURVE_NOT_SUPPORTED,
+        CKR_GENERAL_ERROR,      CKR_FUNCTION_FAILED,       CKR_DEVICE_ERROR,
+    };
+    char text[64];
+    size_t i;
+
+    for (i = 0; i < sizeof codes / sizeof codes[0]; i++)
+        if (codes[i] == rv)
+            return kf_fail(err, KFR_NOT_CLONABLE, "C_Sign", NULL,
+                           "the clone was undone: the token takes this key and cannot "
+                           "sign with it (%s)",
+                           kf_name_text(KF_CKR, rv, text, sizeof text));
+    return KFR_OK; /* not to be had */
+}
+
+/* The clone signs, and the public half of the original verifies it, in this process. */
+static kf_rv compare_use(struct kf_wrap_format *format, const struct kf_wrap_item *item,
+                         CK_OBJECT_HANDLE object, const struct kf_attributes *ours,
+                         bool *proved, struct kf_error *err)
+{
+    const struct use *use = use_of(item);
+    unsigned char digest[KF_CRYPTO_HASH];
+    struct kf_secret *signature = NULL;
+    CK_MECHANISM mechanism;
+    kf_rv rv;
+
+    if (!use || !kf_crypto_random(digest, sizeof digest))
+        return KFR_OK;
+    mechanism = (CK_MECHANISM){use->mechanism, NULL, 0};
+    rv = kf_object_sign(format->session, object, &mechanism, digest, use->digest,
+                        &signature, NULL);
+    if (rv)
+        return of_no_use(err, rv);
+    rv = kf_public_verify(item->want, ours, digest, use->digest, signature->data,
+                          signature->len);
+    kf_secret_free(signature);
+    *proved = *proved || !rv;
+    return rv == KFR_DIFFERS
+               ? kf_fail(err, rv, "C_Sign", NULL,
+                         "the clone was undone: what it signs does not verify with its "
+                         "original's public key")
+               : KFR_OK;
+}
+
+/* Whether the module takes a key for what it was told it is. */
+static bool believes(const struct kf_wrap_format *format)
+{
+    return kf_quirk_has(kf_session_module(format->session), KF_QUIRK_NEEDS_PUBLIC_VALUE);
+}
+
 static kf_rv compare_private(struct kf_wrap_format *format,
                              const struct kf_wrap_item *item, CK_OBJECT_HANDLE object,
                              const struct kf_secret *plain, bool *proved,
@@ -305,6 +397,8 @@ static kf_rv compare_private(struct kf_wrap_format *format,
         rv = compare_rewrapped(format, item, object, read, proved, err);
     if (!rv && ours && !*proved)
         rv = compare_digest(format, object, ours, proved, err);
+    if (!rv && ours && (!*proved || believes(format)))
+        rv = compare_use(format, item, object, ours, proved, err);
     kf_attributes_free(read);
     return rv;
 }
@@ -354,6 +448,15 @@ static kf_rv compare_value(struct kf_wrap_format *format,
     return rv;
 }
 
+/* What the module says of a key is not so: nobody sees this one without a login. */
+static void judge_private(const struct readback *back, const struct kf_wrap_item *item)
+{
+    if (kf_wrap_is_key(item->object_class) &&
+        !kf_attributes_bool(item->want, CKA_PRIVATE, true) &&
+        kf_quirk_has(kf_session_module(back->format->session), KF_QUIRK_KEYS_PRIVATE))
+        kf_wrap_lose(back->lost, CKA_PRIVATE);
+}
+
 kf_rv kf_wrap_read_back(struct kf_wrap_format *format, const struct kf_wrap_item *item,
                         CK_OBJECT_HANDLE object, enum kf_wrap_aim aim,
                         char lost[KF_LOST_MAX], struct kf_error *err)
@@ -381,6 +484,8 @@ kf_rv kf_wrap_read_back(struct kf_wrap_format *format, const struct kf_wrap_item
         rv = judge(&back, want, kf_attributes_get(got, want->type),
                    kf_wrap_roles(rows, count, want->type), err);
     }
+    if (!rv)
+        judge_private(&back, item);
     kf_attributes_free(got);
     return rv;
 }

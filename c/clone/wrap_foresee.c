@@ -3,6 +3,7 @@
 
 #include "clone/wrap_check.h"
 #include "clone/wrap_item.h"
+#include "pkcs11/quirk.h"
 
 #include <string.h>
 
@@ -77,6 +78,7 @@ void kf_wrap_rehearsal_close(struct kf_wrap_rehearsal *rehearsal)
     close_session(rehearsal);
     kf_session_free(rehearsal->own);
     kf_domain_unref(rehearsal->format.domain);
+    kf_wrap_foreseen_free(&rehearsal->seen);
     *rehearsal = (struct kf_wrap_rehearsal){0};
 }
 
@@ -166,6 +168,20 @@ static kf_rv by_session_object(struct kf_wrap_rehearsal *rehearsal,
     return rv;
 }
 
+/* What a session object does not show: a key that the module would overwrite. */
+static kf_rv foresee_overwrite(struct kf_wrap_rehearsal *rehearsal,
+                               const struct kf_wrap_item *item, struct kf_error *err)
+{
+    struct kf_session *session = rehearsal->format.session;
+    kf_rv rv;
+
+    if (!kf_wrap_can_overwrite(item) ||
+        !kf_quirk_has(kf_session_module(session), KF_QUIRK_SAME_ID_OVERWRITES))
+        return KFR_OK;
+    rv = kf_wrap_refuse_taken(session, item, err);
+    return rv ? rv : kf_wrap_foreseen_add(&rehearsal->seen, item, err);
+}
+
 kf_rv kf_wrap_foresee(struct kf_wrap_rehearsal *rehearsal,
                       const struct kf_wrap_format *end, const struct kf_sealed *sealed,
                       const struct kf_changes *changes, char lost[KF_LOST_MAX],
@@ -176,7 +192,9 @@ kf_rv kf_wrap_foresee(struct kf_wrap_rehearsal *rehearsal,
 
     if (!rv && rehearsal) {
         open_session(rehearsal, end);
-        rv = by_session_object(rehearsal, &item, lost, err);
+        rv = foresee_overwrite(rehearsal, &item, err);
+        if (!rv)
+            rv = by_session_object(rehearsal, &item, lost, err);
     } else if (!rv) {
         rv = by_rules(&item, lost, err);
     }

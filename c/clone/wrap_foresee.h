@@ -13,12 +13,14 @@
 #include "clone/engine.h"
 #include "clone/sealed.h"
 #include "clone/wrap_format.h"
+#include "clone/wrap_overwrite.h"
 
 /* Zeroed, it is ready to be used. */
 struct kf_wrap_rehearsal {
     struct kf_wrap_format format; /* the proofs hold for the module */
     struct kf_session *own;       /* NULL: the token gives no second one */
     enum { KF_SESSION_OBJECTS_UNKNOWN, KF_SESSION_OBJECTS, KF_NO_SESSION_OBJECTS } makes;
+    struct kf_wrap_foreseen seen; /* where one of two keys would be lost */
 };
 
 /* `end` is the end's own format; NULL, as the rehearsal then is: no target. */

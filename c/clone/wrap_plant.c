@@ -3,6 +3,8 @@
 
 #include "clone/wrap_check.h"
 #include "clone/wrap_item.h"
+#include "clone/wrap_overwrite.h"
+#include "pkcs11/quirk.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -317,35 +319,18 @@ static kf_rv learn_overwrites(struct kf_wrap_plant *plant, struct kf_error *err)
 static kf_rv refuse_overwrite(struct kf_wrap_plant *plant,
                               const struct kf_wrap_item *item, struct kf_error *err)
 {
-    const struct kf_attribute *id = kf_attributes_get(item->want, CKA_ID);
-    struct kf_attributes *filter = NULL;
-    CK_OBJECT_HANDLE *found = NULL;
-    size_t count = 0;
-    kf_rv rv = KFR_MEMORY;
+    kf_rv rv = KFR_OK;
 
-    if (!kf_wrap_is_key(item->object_class) || !id || !id->len)
+    if (!kf_wrap_can_overwrite(item))
         return KFR_OK;
+    if (plant->overwrites == KF_OVERWRITES_UNKNOWN &&
+        kf_quirk_has(kf_session_module(session_of(plant)), KF_QUIRK_SAME_ID_OVERWRITES))
+        plant->overwrites = KF_OVERWRITES_PERHAPS;
     if (plant->overwrites == KF_OVERWRITES_UNKNOWN)
         rv = learn_overwrites(plant, err);
-    else
-        rv = KFR_OK;
     if (rv || plant->overwrites == KF_OVERWRITES_NEVER)
         return rv;
-    rv = KFR_MEMORY;
-    filter = kf_attributes_new(false);
-    if (filter && kf_attributes_set_bool(filter, CKA_TOKEN, true) &&
-        kf_attributes_set_ulong(filter, CKA_CLASS, item->object_class) &&
-        kf_attributes_set(filter, CKA_ID, KF_BYTES, id->value, id->len))
-        rv = kf_objects_find(session_of(plant), filter, &found, &count, err);
-    else
-        kf_fail(err, rv, NULL, NULL, "no memory for a search");
-    if (!rv && count)
-        rv = kf_fail(err, KFR_CONFLICT, NULL, "give the clone another CKA_ID",
-                     "the target has a key of this class and CKA_ID, which its module "
-                     "might overwrite");
-    kf_attributes_free(filter);
-    free(found);
-    return rv;
+    return kf_wrap_refuse_taken(session_of(plant), item, err);
 }
 
 /* The object on the token, by copy or at once. After a failure nothing is left of it,

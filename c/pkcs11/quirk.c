@@ -17,6 +17,8 @@ static const struct kf_quirk_row rows[] = {
     {KF_QUIRK_SAME_ID_OVERWRITES, "same_id_overwrites", NSS,
      "a new token key of the class and CKA_ID of an old one overwrites it, with CKR_OK "
      "and the old handle"},
+    {KF_QUIRK_KEYS_PRIVATE, "keys_private", NSS,
+     "secret and private keys are private, whatever CKA_PRIVATE says of them"},
     {KF_QUIRK_SO_PIN_EMPTY, "so_pin_empty", NSS,
      "there is no security officer: C_Login takes CKU_SO with an empty PIN, and only "
      "before the user has one"},
