@@ -11,7 +11,9 @@
  *     key NAME LABEL token|session [hidden]
  *                                 a generated AES-256 key; hidden: sensitive and not
  *                                 extractable
- *     data NAME LABEL HEX         an object of that value
+ *     data NAME LABEL HEX [TYPE HEX]
+ *                                 an object of that value, with one more attribute
+ *     copy NAME HANDLE [TYPE HEX]
  *     find NAME [TYPE HEX]        all handles there are
  *     get NAME HANDLE TYPE        an attribute, in hex
  *     set NAME HANDLE TYPE HEX
@@ -191,17 +193,39 @@ static void do_data(char **w)
 {
     CK_OBJECT_CLASS class = CKO_DATA;
     CK_BBOOL yes = CK_TRUE;
-    CK_BYTE value[ROOM];
+    CK_BYTE value[ROOM], more[ROOM];
     CK_ULONG n;
     CK_BYTE *label = text(w[1], &n);
     CK_ATTRIBUTE t[] = {
         {CKA_CLASS, &class, sizeof class}, {CKA_TOKEN, &yes, 1}, {CKA_PRIVATE, &yes, 1},
         {CKA_LABEL, label, n},             {CKA_VALUE, value, hex(w[2], value)},
+        {0, more, 0},
     };
+    CK_ULONG count = sizeof t / sizeof *t - 1;
     CK_OBJECT_HANDLE object = 0;
-    CK_RV rv = p11->C_CreateObject(session(w[0]), t, sizeof t / sizeof *t, &object);
+    CK_RV rv;
 
+    if (*w[3]) {
+        t[count].type = number(w[3]);
+        t[count++].ulValueLen = hex(w[4], more);
+    }
+    rv = p11->C_CreateObject(session(w[0]), t, count, &object);
     answer_handle(rv, object);
+}
+
+static void do_copy(char **w)
+{
+    CK_BYTE value[ROOM];
+    CK_ATTRIBUTE t = {0, value, 0};
+    CK_OBJECT_HANDLE copy = 0;
+    CK_RV rv;
+
+    if (*w[2]) {
+        t.type = number(w[2]);
+        t.ulValueLen = hex(w[3], value);
+    }
+    rv = p11->C_CopyObject(session(w[0]), number(w[1]), &t, *w[2] != '\0', &copy);
+    answer_handle(rv, copy);
 }
 
 static void do_find(char **w)
@@ -319,6 +343,7 @@ static const struct {
     {"set", do_set, 4},       {"destroy", do_destroy, 2},
     {"clone", do_clone, 4},   {"slot", do_slot, 1},
     {"token", do_token, 1},   {"slots", do_slots, 1},
+    {"copy", do_copy, 2},
     {"init-token", do_init_token, 3}, {"init-pin", do_init_pin, 2},
 };
 
