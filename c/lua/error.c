@@ -12,6 +12,7 @@
 /* Refusals of our own whose sentence says everything. */
 static const kf_rv sentence_enough[] = {
     KFR_INTERRUPTED, KFR_ARGUMENT, KFR_REFUSED, KFR_NOT_FOUND, KFR_AMBIGUOUS, KFR_EXISTS,
+    KFR_SHARE,
 };
 
 static void set_text(lua_State *L, const char *key, const char *text)

@@ -10,6 +10,7 @@
 #include <openssl/crypto.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { FILE_MAX = 4096 };
 
@@ -143,6 +144,30 @@ static int secret_from_file(lua_State *L)
 }
 
 /***
+Writes a secret into a new file that only this user can read, with the newline that
+secret_from_file cuts. What is there already stays.
+@function secret_to_file
+@tparam secret secret
+@string path
+@treturn[1] boolean true
+@treturn[2] nil
+@treturn[2] err KFR_EXISTS, KFR_NOT_FOUND, KFR_SYSTEM
+*/
+static int secret_to_file(lua_State *L)
+{
+    const struct kf_secret *secret = kf_lua_check_secret(L, 1);
+    const char *path = kf_lua_check_text(L, 2);
+    struct kf_secret **line = kf_lua_new_secret(L);
+    struct kf_error err = { 0 };
+
+    *line = kf_secret_dup(secret);
+    if (!*line || !kf_secret_append(*line, "\n", 1))
+        return no_memory(L);
+    return kf_lua_done(L, kf_file_create(path, (*line)->data, (*line)->len, S_IRUSR | S_IWUSR,
+                                         false, &err), &err);
+}
+
+/***
 A secret of 64 random hex digits, which nobody has seen: the PIN of a token that lives no
 longer than what made it.
 @function random_secret
@@ -242,6 +267,7 @@ static const luaL_Reg functions[] = {
     { "secret", secret_new },
     { "secret_from_env", secret_from_env },
     { "secret_from_file", secret_from_file },
+    { "secret_to_file", secret_to_file },
     { NULL, NULL },
 };
 

@@ -62,6 +62,19 @@ local options = {
         help = "Write a report of the run to this new file, as JSON, authenticated under the "
             .. "cloning domain; -force overwrites one that is there." },
     file = { value = "file", kind = "path", help = "The file of the sealed stream." },
+    m = { value = "m", kind = "number", min = 1, max = 16,
+        help = "How many shares are needed, 1 without it." },
+    n = { value = "n", kind = "number", min = 1, max = 16,
+        help = "How many shares there are, at most 16; as many as are needed without it." },
+    colour = { value = "colour", kind = "choice", choices = { "blue", "black", "red", "domain" },
+        help = "Blue: Security Officer; black: Crypto Officer; red: cloning domain; domain: the "
+            .. "text of one." },
+    path = { value = "folder,...", kind = "list", complete = "files",
+        help = "Write the shares into these folders, one for each share or one for all, "
+            .. "instead of showing them on the screen." },
+    from = { value = "file,...", kind = "list", complete = "files",
+        help = "The files of the shares, or folders that they are in; without it those that "
+            .. "KEYFERRY_PED names (':' between them). What is lacking is asked for." },
 }
 
 local function copy(value)

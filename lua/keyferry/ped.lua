@@ -18,7 +18,6 @@ local KINDS = {
 }
 
 local ENDING = ".share"
-local MODE = 384 -- 0600
 
 local function fail(code, what, hint)
     return nil, core.error{ code = code, what = what, hint = hint }
@@ -29,6 +28,28 @@ end
 local function counts(options)
     local m = options.m or 1
     return m, options.n or m
+end
+
+--- What is wrong with the options -m, -n and -path, for the `rules` of a script.
+-- @tparam table options
+-- @treturn ?string a sentence
+-- @usage
+-- print(keyferry.ped.conflict{ m = 3, n = 2 })  --> -m is more than -n: there would be too few
+function M.conflict(options)
+    local m, n = counts(options)
+    local folders = options.path and #options.path or 1
+    if options.n and not options.m then
+        return "-n has to say with -m how many shares are needed"
+    elseif m > n then
+        return "-m is more than -n: there would be too few"
+    elseif m == 1 and n > 1 then
+        return ("%d shares of which 1 is enough are copies of the whole: let 2 be needed, or "
+            .. "make 1 and duplicate it"):format(n)
+    elseif folders ~= 1 and folders ~= n then
+        return ("-path names %d folders for %d share%s: name one for each, or one for all")
+            :format(folders, n, n == 1 and "" or "s")
+    end
+    return nil
 end
 
 --- Makes a key.
@@ -116,6 +137,7 @@ end
 --- The share in a file; or in a folder those of all files whose names end in ".share".
 -- @string path
 -- @treturn[1] table array of shares
+-- @treturn[1] table their files
 -- @treturn[2] nil
 -- @treturn[2] err KFR_NOT_FOUND, KFR_SHARE, KFR_SYSTEM
 function M.read(path)
@@ -144,7 +166,7 @@ function M.read(path)
         end
         shares[i] = share
     end
-    return shares
+    return shares, files
 end
 
 local function name_of(share)
@@ -226,7 +248,7 @@ M.write = guard.whole(M.write)
 -- @treturn[2] nil
 -- @treturn[2] err KFR_EXISTS, KFR_NOT_FOUND, KFR_SYSTEM
 function M.write_text(secret, path)
-    return core.secret_to_file(secret, path, MODE)
+    return core.secret_to_file(secret, path)
 end
 
 -- Rings ----------------------------------------------------------------------------------

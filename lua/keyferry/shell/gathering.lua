@@ -28,40 +28,59 @@ end
 --- The shares in files and folders.
 -- @tparam table paths
 -- @treturn[1] table array of shares
+-- @treturn[1] table their files
+-- @treturn[1] table those of them that lie in files that were named themselves
 -- @treturn[2] nil
 -- @treturn[2] err
 function M.read(paths)
-    local shares = {}
+    local shares, files, named = {}, {}, {}
     for _, path in ipairs(paths) do
-        local some, err = ped.read(path)
+        local some, of = ped.read(path)
         if not some then
-            return nil, err
+            return nil, of
         end
         table.move(some, 1, #some, #shares + 1, shares)
+        table.move(of, 1, #of, #files + 1, files)
+        named[#named + 1] = of[1] == path and some[1] or nil
     end
-    return shares
+    return shares, files, named
+end
+
+local warned = {}
+
+-- A stick that is not there may not be needed; a share that is damaged, too, but it is told.
+local function warn(out, name, err)
+    local line = ("%s: %s"):format(name, tostring(err))
+    if err.code ~= "KFR_NOT_FOUND" and not warned[line] then
+        warned[line] = true
+        out:warn("%s", line)
+    end
 end
 
 --- The shares that the environment names.
+-- @param out the output
 -- @string[opt] name another variable, which is looked at first
--- @treturn[1] table array of shares, empty when it names none
--- @treturn[1] ?string the variable
--- @treturn[2] nil
--- @treturn[2] err
-function M.of_environment(name)
-    local value, paths = name and ask.sources.path(name), {}
+-- @treturn table array of shares, empty when it names none
+-- @treturn table their files
+-- @treturn ?string what it names and is not there, a sentence
+function M.of_environment(out, name)
+    local shares, files, missing = {}, {}, nil
+    local value = name and ask.sources.path(name)
     if not value or value == "" then
         name = M.VARIABLE
         value = ask.sources.path(name) or ""
     end
     for path in value:gmatch("[^:]+") do
-        paths[#paths + 1] = path
+        local some, of = ped.read(path)
+        if some then
+            table.move(some, 1, #some, #shares + 1, shares)
+            table.move(of, 1, #of, #files + 1, files)
+        else
+            warn(out, name, of)
+            missing = missing or ("%s: %s"):format(name, of.what)
+        end
     end
-    local shares, err = M.read(paths)
-    if not shares then
-        return refuse(err.code, ("%s: %s"):format(name, err.what), err.hint)
-    end
-    return shares, paths[1] and name or nil
+    return shares, files, missing
 end
 
 local function is_there(list, share)
@@ -104,8 +123,8 @@ local function ring_of(shares, colour)
     return ring
 end
 
--- The one key of which there are enough shares; else the one that is begun. Several: none, and
--- a sentence.
+-- The one key of which there are enough shares; else the one that is begun. Neither, or more
+-- than one: false and a sentence.
 local function choose(shares, colour)
     local whole, begun, names = {}, {}, {}
     for _, set in ipairs(sets_of(shares, colour)) do
@@ -114,15 +133,15 @@ local function choose(shares, colour)
             return nil, err
         end
         table.insert(ring:missing() == 0 and whole or begun, ring)
-        if ring:missing() == 0 then
-            names[#names + 1] = set.name
-        end
+        names[#names + 1] = ring:missing() == 0 and set.name or nil
     end
     if whole[2] then
         return false, ("the sets %s are all there, and which one is meant is not said"):format(
             table.concat(names, ", "))
+    elseif not whole[1] and begun[2] then
+        return false, "shares of several sets are there, and not enough of any"
     end
-    return whole[1] or not begun[2] and begun[1] or false
+    return whole[1] or begun[1] or false
 end
 
 -- Words ----------------------------------------------------------------------------------
@@ -166,7 +185,8 @@ local function no_terminal(ring, what)
     local lacks = ring:missing() and ("%d of %d shares are there"):format(#ring.list,
         #ring.list + ring:missing()) or "no share is there"
     return core.error({ code = "KFR_NO_SECRET",
-        what = ("%s%s: %s, and no terminal to ask on"):format(title, of, what.why or lacks),
+        what = ("%s%s: %s, and no terminal to ask on%s"):format(title, of, lacks,
+            what.why and (" (%s)"):format(what.why) or ""),
         hint = what.hint or ("name the files of its shares in %s, ':' between them"):format(
             what.env or M.VARIABLE) })
 end
@@ -179,7 +199,7 @@ local function next_shares(ring, what, out)
     if type(answer) == "string" then
         return ped.read(in_home(answer))
     end
-    return answer and { answer }, err
+    return answer and { answer }, answer and {} or err
 end
 
 local FINAL = { KFR_INTERRUPTED = true, KFR_NO_SECRET = true, KFR_REFUSED = true }
@@ -209,60 +229,81 @@ local function complete(ring, what, out)
     return ring
 end
 
+-- Those of the same set that lie in folders join those whose files were named.
+local function with_set(named, shares)
+    for _, share in ipairs(shares) do
+        if share:set() == named[1]:set() and not is_there(named, share) then
+            table.insert(named, share)
+        end
+    end
+    return named
+end
+
+-- What was named with -from: files, all of which have to fit; in folders there may be others.
+local function of_files(what)
+    local shares, files, named = M.read(what.from)
+    if not shares then
+        return nil, files
+    elseif named[1] then
+        return ring_of(with_set(named, shares), what.colour)
+    end
+    local ring, why = choose(shares, what.colour)
+    if ring == false then
+        return refuse("KFR_SHARE", why or "none of the shares there is such a one",
+            "name the files of those that are meant")
+    end
+    return ring, why
+end
+
 --- Shares, as many as are needed: asked for as far as they are not given.
 -- @tparam table what `colour` (any, when nil); `of`: for the question, what it is for; `from`:
---   paths, which come before the environment; `env`: a variable before KEYFERRY_PED; `ring`: one
---   that is begun, instead of these
+--   paths, instead of the environment; `env`: a variable before KEYFERRY_PED; `hint` when there
+--   are not enough, and no terminal
 -- @param out the output
 -- @treturn[1] ring that is whole
 -- @treturn[2] nil
 -- @treturn[2] err KFR_SHARE, KFR_NO_SECRET, ...
 function M.ring(what, out)
-    local shares, ring, why, err
-    if what.ring then
-        return complete(what.ring, what, out)
-    elseif what.from then
-        shares, err = M.read(what.from)
-        if shares then
-            ring, err = ring_of(shares, what.colour)
-        end
-        if not ring then
-            return nil, err
-        end
-        return complete(ring, what, out)
+    local ring, why, missing, shares, _
+    if what.from then
+        ring, why = of_files(what)
+    else
+        shares, _, missing = M.of_environment(out, what.env)
+        ring, why = choose(shares, what.colour)
     end
-    shares, err = M.of_environment(what.env)
-    if not shares then
-        return nil, err
-    end
-    ring, why = choose(shares, what.colour)
     if ring == nil then
         return nil, why
-    elseif ring and ring:missing() == 0 then
-        return ring
     end
-    what = setmetatable({ borrowed = ring and #ring.list, why = why }, { __index = what })
+    what = setmetatable({ borrowed = not what.from and ring and #ring.list, why = why or missing },
+        { __index = what })
     return complete(ring or ped.ring(what.colour), what, out)
 end
 
 --- One share, whatever it is of, from the terminal.
 -- @param out the output
 -- @treturn[1] table array of the share; of several, when a folder was named
+-- @treturn[1] table the files of those that lie in one
 -- @treturn[2] nil
 -- @treturn[2] err
 function M.one(out)
     local ring, tries = ped.ring(), 0
     while true do
-        local shares, err = next_shares(ring, {}, out)
+        local shares, files = next_shares(ring, {}, out)
         tries = tries + 1
-        if shares or FINAL[status.code(err)] or tries >= TRIES then
-            return shares, err
+        if shares or FINAL[status.code(files)] or tries >= TRIES then
+            return shares, files
         end
-        out:note("  %s", tostring(err))
+        out:note("  %s", tostring(files))
     end
 end
 
 -- A domain at its prompt -------------------------------------------------------------------
+
+-- Whether a line that is no share was meant as one: so many words of the list are no text.
+local function was_meant(err)
+    local wrong = tonumber(err.what:match("^word (%d+) is none"))
+    return err.hint ~= nil and (not wrong or wrong >= 8)
+end
 
 --- What a line that was given for a domain stands for: itself; or, when it is a share, or
 -- nothing, the text that it and further shares give together.
@@ -275,12 +316,17 @@ end
 -- @treturn[2] err
 function M.domain(line, out)
     local nothing <close> = core.secret("")
-    local share = line ~= nothing and ped.parse(line) or nil
-    if not share and line ~= nothing then
+    local ring, ok, share, err = ped.ring("domain"), true, nil, nil
+    if line ~= nothing then
+        share, err = ped.parse(line)
+    end
+    if err and not was_meant(err) then
         return line, nil, false
     end
-    local ring, ok, err = ped.ring("domain"), true, nil
     line:close()
+    if err then
+        return nil, err
+    end
     if share then
         ok, err = ring:add(share)
     end

@@ -1,7 +1,12 @@
 -- SPDX-License-Identifier: MIT
 --- PED keys, and domains, as shares: asked for, shown, written. Methods of a ctx.
 -- @classmod ctx
+local core = require("keyferry.core")
+local ped = require("keyferry.ped")
+
+local ask = require("keyferry.shell.ask")
 local gathering = require("keyferry.shell.gathering")
+local status = require("keyferry.shell.status")
 
 local M = {}
 
@@ -31,27 +36,119 @@ end
 -- @treturn[2] err KFR_SHARE, KFR_NO_SECRET, KFR_NOT_FOUND, ...
 function M:ped_ring(how)
     how = how or {}
-    return gathering.ring({ colour = how.colour, of = how.of, from = how.from,
-        hint = self.script.name and "name their files with -from, or in KEYFERRY_PED" },
-        self.output)
+    return gathering.ring({ colour = how.colour, from = how.from,
+        hint = "name the files of the shares with -from, or in KEYFERRY_PED" }, self.output)
 end
 
 --- Shares that need not belong together: those in files and folders, else those that
 -- KEYFERRY_PED names, else one that is asked for.
 -- @tparam[opt] table from paths
 -- @treturn[1] table array of shares
+-- @treturn[1] table the files of those that lie in one
 -- @treturn[2] nil
 -- @treturn[2] err
 function M:ped_shares(from)
-    local shares, err
+    local shares, files
     if from then
         return gathering.read(from)
     end
-    shares, err = gathering.of_environment()
-    if not shares or shares[1] then
-        return shares, err
+    shares, files = gathering.of_environment(self.output)
+    if shares[1] then
+        return shares, files
     end
     return gathering.one(self.output)
+end
+
+--- A share in a few words: "Black key 1 of 3, set 1a2b".
+-- @tparam share share
+-- @treturn string
+function M.share_title(_, share)
+    return ("%s %d%s, set %s"):format(gathering.TITLES[share:colour()], share:number(),
+        share:count() and " of " .. share:count() or "", share:set())
+end
+
+--- What an event says of a share.
+-- @tparam share share
+-- @tparam[opt] table more fields
+-- @treturn table
+function M.share_event(_, share, more)
+    local groups, event = share:groups(), { event = "share" }
+    event.colour, event.set, event.number = share:colour(), share:set(), share:number()
+    event.count, event.needed = share:count(), share:needed()
+    if groups.count > 1 then
+        event.group, event.groups, event.groups_needed = groups.number, groups.count,
+            groups.threshold
+    end
+    for name, value in pairs(more or {}) do
+        event[name] = value
+    end
+    return event
+end
+
+local function show(ctx, shares, otherwise)
+    for i, share in ipairs(shares) do
+        local ok, err = ask.show_share(share, ctx:share_title(share), ctx.output)
+        if not ok and status.code(err) == "KFR_INTERRUPTED" then
+            err = core.error({ code = "KFR_INTERRUPTED", hint = otherwise,
+                what = ("interrupted when %d of %d shares had been written down"):format(i - 1,
+                    #shares) })
+        end
+        if not ok then
+            return nil, err
+        end
+        ctx:print("%s has been written down.", ctx:share_title(share))
+        ctx:event(ctx:share_event(share, { status = "shown" }))
+    end
+    return true
+end
+
+local function write(ctx, shares, folders)
+    local paths, err = ped.write(shares, folders)
+    if not paths then
+        return nil, err
+    end
+    for i, share in ipairs(shares) do
+        ctx:print("%s: %s", ctx:share_title(share), paths[i])
+        ctx:event(ctx:share_event(share, { status = "written", file = paths[i] }))
+    end
+    if #folders < #shares and shares[1]:needed() > 1 then
+        ctx:warn("shares that lie together are no better than one: put them on different"
+            .. " sticks, in different hands")
+    end
+    return true
+end
+
+--- Gives shares out: writes them into files, all or none; or shows them at the terminal, one at
+-- a time, until each has been written down.
+-- @tparam table shares
+-- @tparam ?table folders one for each share, or one for all; nil: the terminal
+-- @string[opt] otherwise what is to be done when they have not all been written down
+-- @treturn[1] boolean true
+-- @treturn[2] nil
+-- @treturn[2] err KFR_INTERRUPTED: not all have been written down; KFR_EXISTS, KFR_REFUSED, ...
+function M:give_shares(shares, folders, otherwise)
+    if folders then
+        return write(self, shares, folders)
+    end
+    return show(self, shares, otherwise)
+end
+
+--- Says what key it is, or what domain: its check value, and of a red key that of the domain,
+-- too. A refusal is raised.
+-- @string colour "blue", "black", "red" or "domain"
+-- @tparam secret secret what keyferry.ped.combine gives for it
+function M:tell_key(colour, secret)
+    local check = colour ~= "domain" and assert(ped.check(secret)) or nil
+    local domain <close> = (colour == "domain" or colour == "red")
+        and assert(core.domain(secret)) or nil
+    local domain_check = domain and domain:check()
+    if check then
+        self:result("Check value: %s", check)
+    end
+    if domain_check then
+        self:result("Domain check value: %s", domain_check)
+    end
+    self:event{ event = "key", colour = colour, check = check, domain = domain_check }
 end
 
 return M
