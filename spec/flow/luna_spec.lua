@@ -59,7 +59,7 @@ function Place:backup(more)
 end
 
 -- The target's objects, as pkcs11-tool sees them: "Private Key Object; RSA web".
-function Place:listed(partition)
+function Place.listed(_, partition)
   local names = {}
   local kind
   for line in partition:tool({ "--list-objects" }):gmatch("[^\n]+") do
