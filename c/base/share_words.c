@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/share_words.h"
 
-#include "base/file.h"
-
-#include <openssl/crypto.h>
-#include <stdio.h>
 #include <string.h>
 
 #define WORD(text) text,
@@ -126,41 +122,46 @@ static size_t wrong_word(const uint16_t *words, size_t count)
     return 0;
 }
 
-/* The position of the first of two words that stand in each other's place; 0: none. */
-static size_t swapped_words(uint16_t *words, size_t count)
+/* The sum of the words as they would be with those at `at` and behind it swapped. */
+static bool whole_swapped(const uint16_t *words, size_t count, size_t at)
 {
-    size_t found = 0;
+    uint32_t error = words[at] ^ words[at + 1], sum = 0;
+    bool extendable = is_extendable(words);
 
-    for (size_t i = 0; !found && i + 1 < count; i++) {
-        uint16_t first = words[i];
+    if (at == EXTENDABLE_WORD || at + 1 == EXTENDABLE_WORD)
+        extendable = (words[at == EXTENDABLE_WORD ? at + 1 : at] & EXTENDABLE_BIT) != 0;
+    for (size_t i = 0; i < count; i++)
+        sum = step(sum, i == at || i == at + 1 ? (uint16_t)error : 0);
+    return error && sum == left_over(words, count, extendable);
+}
 
-        words[i] = words[i + 1];
-        words[i + 1] = first;
-        if (whole(words, count))
-            found = i + 1;
-        words[i + 1] = words[i];
-        words[i] = first;
-    }
-    return found;
+struct kf_share_slip kf_share_slip(const uint16_t *words, size_t count)
+{
+    size_t at = 0;
+
+    if (!kf_share_can_have(count) || whole(words, count))
+        return (struct kf_share_slip){ 0, 0 };
+    at = wrong_word(words, count);
+    if (at)
+        return (struct kf_share_slip){ at - 1, 1 };
+    for (at = 0; at + 1 < count; at++)
+        if (whole_swapped(words, count, at))
+            return (struct kf_share_slip){ at, 2 };
+    return (struct kf_share_slip){ 0, 0 };
 }
 
 static kf_rv wrong_sum(const uint16_t *words, size_t count, struct kf_error *err)
 {
-    size_t size = count * sizeof *words, at = wrong_word(words, count);
-    uint16_t *copy = NULL;
+    struct kf_share_slip slip = kf_share_slip(words, count);
 
-    if (at)
+    if (slip.count == 1)
         return kf_fail(err, KFR_SHARE, NULL, "look at it again",
-                       "word %zu of %zu is not the word that was written down", at, count);
-    copy = kf_secret_alloc(size);
-    if (!copy)
-        return no_memory(err);
-    memcpy(copy, words, size);
-    at = swapped_words(copy, count);
-    kf_secret_release(copy, size);
-    if (at)
+                       "word %zu of %zu is not the word that was written down",
+                       slip.at + 1, count);
+    if (slip.count == 2)
         return kf_fail(err, KFR_SHARE, NULL, "look at them again",
-                       "words %zu and %zu of %zu are swapped", at, at + 1, count);
+                       "words %zu and %zu of %zu are swapped", slip.at + 1, slip.at + 2,
+                       count);
     return kf_fail(err, KFR_SHARE, NULL, "compare them one by one",
                    "the %zu words are no share: more than one of them is wrong", count);
 }

@@ -20,6 +20,13 @@ void kf_share_to_words(const struct kf_share *share, uint16_t *words);
 /* KFR_SHARE: how many there are, which is mistyped, which two are swapped. */
 kf_rv kf_share_from_words(const uint16_t *words, size_t count, struct kf_share **out,
                           struct kf_error *err);
+/* Where words that are no share differ from one: in one word by itself, or in two
+ * neighbours that stand in each other's place. */
+struct kf_share_slip {
+    size_t at;    /* from 0 */
+    size_t count; /* 1, 2; 0: it is not just that */
+};
+struct kf_share_slip kf_share_slip(const uint16_t *words, size_t count);
 /* Whether there are shares of so many words. */
 bool kf_share_can_have(size_t count);
 
