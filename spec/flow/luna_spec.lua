@@ -150,6 +150,23 @@ function TestBackup.test_verify_says_that_the_backup_is_its_source_and_when_it_i
   assert_status(1, p:run(verify))
 end
 
+function TestBackup.test_a_domain_that_is_given_is_ignored_and_said_to_be()
+  local p = stocked()
+  local done = p:backup{ "-add", env = { KEYFERRY_DOMAIN = "a domain" } }
+  assert_status(0, done)
+  lu.assertEquals(count(done.err, "cloning domain that was given is ignored"), 1)
+  lu.assertEquals(p:listed(p.b), p:listed(p.a))
+end
+
+-- Where another engine is asked for, it is that one's domain.
+function TestBackup.test_another_engine_may_be_asked_for()
+  local p = place()
+  p.a:aes("open", "09", { "--extractable" })
+  p.hsm:forget_log()
+  assert_status(0, p:backup{ "-add", "-engine", "wrap", env = { KEYFERRY_DOMAIN = "a domain" } })
+  lu.assertEquals({ p:clones(), p:listed(p.b) }, { {}, p:listed(p.a) })
+end
+
 -- The other way is the same way.
 function TestBackup.test_restore_brings_it_back()
   local p = stocked()
