@@ -131,7 +131,9 @@ end
 -- @tparam[opt] table options its options by name; secrets as text
 -- @tparam[opt] table how `answers`: what is said to a question, by a part of it
 --   (`{ ["password for"] = "1234" }`; an array of texts is used up one by one), or
---   function(question) -> text; `env`: variables for secrets,
+--   function(question) -> text (to the question for a share its words, or the path of its file;
+--   to one that is shown, by its title, "yes": it has been written down, or "no"); `env`:
+--   variables for secrets,
 --   `{ KEYFERRY_PASSWORD = "1234" }`; `quiet`
 -- @treturn table `status`, `out` and `err` (texts), `events` (of --json), `result` (the last
 --   of them), `asked` (the questions), `pauses` (seconds; nobody waited)

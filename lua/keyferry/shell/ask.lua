@@ -17,7 +17,7 @@ local NO_TERMINAL = { open = true, read = true, tcgetattr = true, tcsetattr = tr
 M.sources = {
     secret = function(question) return core.terminal.ask_secret(question) end,
     line = function(question) return core.terminal.ask(question) end,
-    share = function(question) return core.terminal.ask_share(question) end,
+    share = function(question, words) return core.terminal.ask_share(question, words) end,
     show_share = function(share, title) return core.terminal.show_share(share, title) end,
     path = function(name) return os.getenv(name) end,
 }
@@ -88,8 +88,8 @@ local function from_environment(name)
     return secret, err
 end
 
-local function terminal(ask, question, refusal)
-    local answer, err = ask(layout(question))
+local function terminal(ask, question, refusal, ...)
+    local answer, err = ask(layout(question), ...)
     if answer ~= nil then
         return answer
     end
@@ -216,14 +216,15 @@ end
 -- @string question
 -- @param out the output
 -- @tparam function refusal gives the error when there is no terminal
+-- @int[opt] words how many there are, when that is known
 -- @treturn[1] share
 -- @treturn[2] string
 -- @treturn[3] nil
 -- @treturn[3] err
-function M.share(question, out, refusal)
+function M.share(question, out, refusal, words)
     local answer, err
     out:settle(true)
-    answer, err = terminal(M.sources.share, question, refusal)
+    answer, err = terminal(M.sources.share, question, refusal, words)
     out.asked = answer ~= nil
     return answer, err
 end

@@ -14,6 +14,9 @@ M.VARIABLE = "KEYFERRY_PED"
 
 local TRIES = 3
 
+-- A key is of 32 bytes (core.share.create), which SLIP-0039 makes 33 words of.
+local KEYS, KEY_WORDS = { blue = true, black = true, red = true }, 33
+
 --- Whose a share is, at the beginning of a sentence.
 M.TITLES = {
     blue = "Blue key", black = "Black key", red = "Red key", domain = "Domain share",
@@ -191,11 +194,17 @@ local function no_terminal(ring, what)
             what.env or M.VARIABLE) })
 end
 
+-- How many words the next share has; nil: nobody knows yet.
+local function words_of(ring)
+    local first = ring.list[1]
+    return first and first:length() or KEYS[ring.colour] and KEY_WORDS or nil
+end
+
 -- What is typed next, as shares.
 local function next_shares(ring, what, out)
     local answer, err = ask.share(question_of(ring, what), out, function()
         return no_terminal(ring, what)
-    end)
+    end, words_of(ring))
     if type(answer) == "string" then
         return ped.read(in_home(answer))
     end

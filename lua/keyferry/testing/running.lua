@@ -56,10 +56,28 @@ local function secret(question)
     return text and core.secret(text), err
 end
 
+-- As core.terminal.ask_share has it: words, or the path of a file.
+local function share(question)
+    local text, err = answer(question)
+    if not text or text:find("^[/.~]") then
+        return text, err
+    end
+    return core.share.parse(core.secret(text))
+end
+
+-- Whether a share has been written down.
+local function show_share(_, title)
+    local text, err = answer(title)
+    if not text then
+        return nil, err
+    end
+    return text == "yes"
+end
+
 -- What stands for the world outside while a policy runs.
 local function sources(env)
     return {
-        secret = secret, line = answer,
+        secret = secret, line = answer, share = share, show_share = show_share,
         variable = function(name) return env[name] and core.secret(env[name]) end,
         path = function(name) return env[name] end,
     }
