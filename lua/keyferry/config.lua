@@ -33,7 +33,7 @@ local MAX_STEPS = 10000000
 local hsm_fields = {
     name = "string", serial = "string", module = "string", env = "table",
     init_args = "string", authentication = "string", engine = "string",
-    private_copy = "boolean",
+    private_copy = "boolean", challenge = "boolean",
 }
 
 local fields = {
@@ -45,7 +45,8 @@ local default_fields = { engine = "string", onerror = "string" }
 
 local role_fields = { users = "table", groups = "table" }
 
-local choices = { engine = core.engines(), onerror = { "continue", "stop" } }
+local choices = { engine = core.engines(), onerror = { "continue", "stop" },
+                  authentication = { "password", "ped" } }
 
 local function refuse(path, what)
     return nil, core.error{

@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: MIT
 --- home: the folder of the soft HSMs that keyferry makes.
 --
--- Each has a folder `hsms/NAME` with `hsm.json` (name, serial, path); its softhsm2.conf and
+-- Each has a folder `hsms/NAME` with `hsm.json` (name, serial, path; of one whose secrets are
+-- PED keys `authentication` "ped" and the check value of its blue key); its softhsm2.conf and
 -- its tokens lie there too, or at the path that was asked for.
 -- @module keyferry.home
 
@@ -57,6 +58,15 @@ local function was_moved(folder, path)
         and core.file.realpath(path) ~= core.file.realpath(folder)
 end
 
+-- A password, or keys: then the check value of the blue one is known.
+local function has_authentication(entry)
+    if entry.authentication == "ped" then
+        return type(entry.blue_check) == "string"
+            and entry.blue_check:find("^%x+$") ~= nil and #entry.blue_check == 32
+    end
+    return entry.authentication == nil and entry.blue_check == nil
+end
+
 local function read_entry(home, name)
     local folder = home .. "/hsms/" .. name
     local file = folder .. "/hsm.json"
@@ -71,7 +81,7 @@ local function read_entry(home, name)
     end
     local entry = text and cjson.decode(text)
     if type(entry) ~= "table" or not is_plain(entry.serial) or not is_plain(entry.path)
-        or entry.path:sub(1, 1) ~= "/" then
+        or entry.path:sub(1, 1) ~= "/" or not has_authentication(entry) then
         return fail("KFR_STORE", file .. " is not the description of a soft HSM",
                     "restore the file, or remove the folder")
     elseif was_moved(folder, entry.path) then
@@ -79,12 +89,13 @@ local function read_entry(home, name)
                     :format(file, entry.path),
                     "name the new place in that file and in the softhsm2.conf beside it")
     end
-    return { name = name, serial = entry.serial, path = entry.path }
+    return { name = name, serial = entry.serial, path = entry.path,
+             authentication = entry.authentication, blue_check = entry.blue_check }
 end
 
 --- The soft HSMs of a home, by name.
 -- @string home
--- @treturn[1] table array of { name, serial, path }
+-- @treturn[1] table array of { name, serial, path, authentication, blue_check }
 -- @treturn[2] nil
 -- @treturn[2] err
 function M.list(home)
@@ -195,14 +206,14 @@ local function settle(home)
     return ok, err
 end
 
---- Makes a soft HSM.
+--- The description of a soft HSM that could be made.
 -- @string home
 -- @tparam table wanted name, serial (optional), path (optional, absolute or relative)
 -- @tparam table taken serials in use, as keys
--- @treturn[1] table { name, serial, path }
+-- @treturn[1] table for M.make
 -- @treturn[2] nil
 -- @treturn[2] err
-function M.create(home, wanted, taken)
+function M.describe(home, wanted, taken)
     local name = wanted.name
     if not name:find("^[%w_][%w._-]*$") or #name > 64 then
         return fail("KFR_ARGUMENT", ("'%s' is not a name for an HSM"):format(name),
@@ -236,12 +247,21 @@ function M.create(home, wanted, taken)
     if core.file.exists(path .. "/softhsm2.conf") then
         return fail("KFR_EXISTS", path .. " holds a soft HSM already", "choose another path")
     end
-    ok, err = settle(home)
+    return { name = name, serial = wanted.serial or new_serial(taken), path = path }
+end
+
+--- Makes a soft HSM.
+-- @string home
+-- @tparam table entry as M.describe gives it
+-- @treturn[1] table the same
+-- @treturn[2] nil
+-- @treturn[2] err
+function M.make(home, entry)
+    local ok, err = settle(home)
     if not ok then
         return nil, err
     end
-    return make(home, { name = name, serial = wanted.serial or new_serial(taken),
-                        path = path })
+    return make(home, entry)
 end
 
 return M

@@ -32,8 +32,13 @@ end
 -- @tfield[opt] string init_args pReserved of C_Initialize
 -- @tfield[opt] boolean private_copy each such HSM has its own copy of the library in memory
 -- @tfield[opt] string engine how it is worked, when the configuration says
--- @tfield[opt] string authentication "password" or "ped", when the configuration says
+-- @tfield[opt] string authentication "ped": its secrets are PED keys; "password" or nil: text, but
+--   for a token that has a protected authentication path
+-- @tfield[opt] string blue_check the check value of the blue key of a soft HSM with PED keys
+-- @tfield[opt] boolean challenge the Crypto Officers behind its PED have challenges, which are
+--   given as passwords
 -- @tfield[opt] function ask what keyferry.configure was given
+-- @tfield[opt] function attend what keyferry.configure was given
 -- @tfield[opt] module loaded the module, as long as it is loaded
 
 --- Made by the library from the configuration and the home.

@@ -56,7 +56,7 @@ local softhsm_libraries = {
 }
 
 -- settings: the configuration as read; hsms: the list, made once.
-local state = { settings = nil, hsms = nil, home = nil, config = nil, ask = nil }
+local state = { settings = nil, hsms = nil, home = nil, config = nil, ask = nil, attend = nil }
 
 local function fail(code, what, hint)
     return nil, core.error{ code = code, what = what, hint = hint }
@@ -70,14 +70,18 @@ end
 --   * `config`: a file, which must be there; keyferry/config.lua below $XDG_CONFIG_HOME, when it
 --     is there, when left out
 --   * `ask`: function(partition) -> secret, or nil, err: where partition:login() has its password
---     from when none is given
+--     from when none is given; of one that takes PED keys (partition:takes_keys) what
+--     keyferry.ped makes of its black key
+--   * `attend`: function(partition, role): called before each call that waits for an operator at
+--     the PED of the HSM itself; role is "so" or "user"
 --   * `traceback`: true: an error in a hook says where it came from
 function M.configure(options)
     for _, hsm in ipairs(state.hsms or {}) do
         hsm:close()
     end
     options = options or {}
-    state = { home = options.home, config = options.config, ask = options.ask }
+    state = { home = options.home, config = options.config, ask = options.ask,
+              attend = options.attend }
     guard.traceback = options.traceback or false
 end
 
@@ -140,6 +144,7 @@ local function soft_hsm(entry, library)
         name = entry.name, serial = entry.serial, kind = "soft", path = entry.path,
         conf = conf, module_path = library, private_copy = true,
         env = { SOFTHSM2_CONF = conf },
+        authentication = entry.authentication, blue_check = entry.blue_check,
     }
 end
 
@@ -181,7 +186,8 @@ local function configured_hsm(entry)
     return Hsm.new{
         name = entry.name, serial = entry.serial, kind = "module", conf = conf,
         module_path = entry.module, env = entry.env, init_args = entry.init_args,
-        authentication = entry.authentication, engine = entry.engine,
+        authentication = entry.authentication, challenge = entry.challenge,
+        engine = entry.engine,
         private_copy = entry.private_copy or conf ~= nil,
     }
 end
@@ -194,6 +200,9 @@ local function make_list(read, entries)
     local function add(hsm)
         local store = hsm.conf and (store_of(hsm.conf) or hsm.conf)
         local other = store and stores[store]
+        if other and hsm.authentication == "ped" then -- its partitions take no passwords
+            other.authentication, other.blue_check = "ped", hsm.blue_check
+        end
         if names[hsm.name] or other and other.kind ~= hsm.kind then
             return true
         elseif other then
@@ -201,7 +210,7 @@ local function make_list(read, entries)
                         :format(other.name, hsm.name, store),
                         "take one of them away, or give each a store of its own")
         end
-        hsm.ask = state.ask
+        hsm.ask, hsm.attend = state.ask, state.attend
         names[hsm.name] = true
         if store then
             stores[store] = hsm
@@ -370,16 +379,8 @@ function M.partition(name, options)
     return Hsm.one_of(found, name, "on any HSM")
 end
 
---- Makes a soft HSM in the home.
--- @tparam table options `name`; `serial`, chosen when left out; `path`, a folder, in the home when
---   left out
--- @treturn[1] hsm
--- @treturn[2] nil
--- @treturn[2] err KFR_EXISTS, KFR_ARGUMENT, KFR_SYSTEM
--- @usage
--- local third = assert(keyferry.create_hsm{ name = "third" })
--- print(third.kind, #third.serial > 0, #assert(keyferry.hsms()))  --> soft	true	3
-function M.create_hsm(options)
+-- The description of a soft HSM that is to be made.
+local function describe_hsm(options)
     local list, err = M.hsms()
     if not list then
         return nil, err
@@ -392,14 +393,47 @@ function M.create_hsm(options)
         end
         taken[hsm.serial or ""] = true
     end
-    local entry
-    entry, err = home.create(home_path(), options, taken)
+    return home.describe(home_path(), options, taken)
+end
+
+--- Whether a soft HSM could be made: for a script, before it asks for a key.
+-- @tparam table options as for keyferry.create_hsm
+-- @treturn[1] true
+-- @treturn[2] nil
+-- @treturn[2] err KFR_EXISTS, KFR_ARGUMENT
+-- @usage
+-- print(keyferry.can_create_hsm{ name = "prod" })  --> nil	there is an HSM "prod" already
+function M.can_create_hsm(options)
+    local entry, err = describe_hsm(options)
+    return entry and true, err
+end
+
+--- Makes a soft HSM in the home.
+-- @tparam table options `name`; `serial`, chosen when left out; `path`, a folder, in the home when
+--   left out; `blue_key`: what keyferry.ped makes of a blue key: its secrets are PED keys, and
+--   its partitions are made with that one
+-- @treturn[1] hsm
+-- @treturn[2] nil
+-- @treturn[2] err KFR_EXISTS, KFR_ARGUMENT, KFR_SYSTEM
+-- @usage
+-- local third = assert(keyferry.create_hsm{ name = "third" })
+-- print(third.kind, #third.serial > 0, #assert(keyferry.hsms()))  --> soft	true	3
+function M.create_hsm(options)
+    local entry, err = describe_hsm(options)
+    if entry and options.blue_key then
+        entry.authentication = "ped"
+        entry.blue_check, err = core.share.check(options.blue_key)
+        entry = entry.blue_check and entry
+    end
+    if entry then
+        entry, err = home.make(home_path(), entry)
+    end
     if not entry then
         return nil, err
     end
     local hsm = soft_hsm(entry, softhsm_library(state.settings))
-    hsm.ask = state.ask
-    table.insert(list, hsm)
+    hsm.ask, hsm.attend = state.ask, state.attend
+    table.insert(state.hsms, hsm)
     return hsm
 end
 M.create_hsm = guard.whole(M.create_hsm)

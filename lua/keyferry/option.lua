@@ -33,8 +33,10 @@ local options = {
         prompt = "Please enter the cloning domain set when the HSM user partition was created:",
         help = "The cloning domain set when the partition was created; KEYFERRY_DOMAIN, or "
             .. "asked for, without it." },
-    defaultdomain = { kind = "flag",
+    defaultdomain = { kind = "flag", excludes = "ped",
         help = "Use the default domain string. Deprecated: everybody knows it." },
+    ped = { kind = "flag", excludes = "domain",
+        help = "The cloning domain is a red PED key: of a partition that takes keys." },
     add = { kind = "flag", excludes = "replace",
         help = "Add to an existing partition. What is there already is neither duplicated nor "
             .. "overwritten." },
@@ -89,9 +91,9 @@ local function copy(value)
 end
 
 --- An option that means the same in every command, for the `options` of a script: `partition`,
--- `tokenpar`, `serial`, `password`, `tokensopwd`, `tokenpw`, `domain`, `defaultdomain`, `add`,
--- `replace`, `force`, `match`, `class`, `verify`, `challenge`, `onerror`, `plan`, `engine`,
--- `report`, `file`.
+-- `tokenpar`, `serial`, `password`, `tokensopwd`, `tokenpw`, `domain`, `defaultdomain`, `ped`,
+-- `add`, `replace`, `force`, `match`, `class`, `verify`, `challenge`, `onerror`, `plan`,
+-- `engine`, `report`, `file`.
 -- @string name
 -- @tparam[opt] table changes fields that are otherwise here: `help`, `prompt`, `required`, ...
 -- @treturn table a declared option, the caller's own

@@ -2,6 +2,7 @@
 --- partition: one token in an HSM.
 -- @classmod keyferry.partition
 
+local attending = require "keyferry.attending"
 local core = require "keyferry.core"
 
 local Partition = {}
@@ -53,9 +54,13 @@ function Partition:matches(uri)
     return true
 end
 
--- The password that was not given: asked for where somebody is there to ask.
+for name, method in pairs(attending) do
+    Partition[name] = method
+end
+
+-- The password or key that was not given: asked for where somebody is there to ask.
 local function ask(partition)
-    if partition.token.protected_path or not partition.hsm.ask then
+    if not (partition:takes_password() or partition:takes_keys()) or not partition.hsm.ask then
         return true, nil
     end
     local password, err = partition.hsm.ask(partition)
@@ -72,7 +77,8 @@ end
 
 --- Opens a session and logs in as the Crypto Officer.
 -- @tparam ?secret password nil: by the protected authentication path, else what the `ask` of
---   keyferry.configure gives
+--   keyferry.configure gives; of a partition that takes PED keys what keyferry.ped makes of its
+--   black key
 -- @tparam[opt] table options `writable`: a read/write session
 -- @treturn[1] session
 -- @treturn[2] nil
@@ -95,7 +101,9 @@ function Partition:login(password, options)
         password = err
     end
     if ok then
+        self:attend(password, "user")
         ok, err = session:login(password, "user")
+        err = not ok and self:explain(err, password, "user") or nil
     end
     if not ok then
         session:close()

@@ -8,7 +8,8 @@ local archive = keyferry.archive
 local LINE = "%-17s  %-14s  %-16s  %s"
 
 local function domain_of(ctx)
-    return ctx:domain(assert(ctx:secrets{ { "domain", quiet = true } }).domain)
+    local ped = ctx.options.ped
+    return ctx:domain(assert(ctx:secrets{ { "domain", quiet = not ped, key = ped } }).domain)
 end
 
 local function tell(ctx, object, is_authentic)
@@ -40,7 +41,7 @@ local function conclude(ctx, found)
         ctx:warn("%d objects of the partition could not be put into it", found.failed)
     end
     if not found.authenticated then
-        ctx:print("Nothing of this is authenticated; with KEYFERRY_DOMAIN or -domain it is.")
+        ctx:print("Nothing of this is authenticated; with KEYFERRY_DOMAIN, -domain or -ped it is.")
     end
     return 0
 end
@@ -66,6 +67,7 @@ return {
             help = "The cloning domain of its source: what is shown is authenticated. "
                 .. "KEYFERRY_DOMAIN without it; never asked for." }),
         keyferry.option("defaultdomain"),
+        keyferry.option("ped"),
     },
     examples = { "keyferry archive contents payments.stream" },
     run = run,

@@ -6,7 +6,7 @@ local archive = keyferry.archive
 
 -- A domain that was typed and does not match may be typed again.
 local function domain_of(ctx, check)
-    local secrets = assert(ctx:secrets{ { "domain", unless = ctx.options.defaultdomain } })
+    local secrets = assert(ctx:secrets{ { "domain", key = ctx.options.ped } })
     local domain, attempt = ctx:domain(secrets.domain), 1
     while domain:check() ~= check do
         local another = ctx:another_domain(attempt)
@@ -93,6 +93,7 @@ return {
             help = "The cloning domain of its source; KEYFERRY_DOMAIN, or asked for, without "
                 .. "it." }),
         keyferry.option("defaultdomain"),
+        keyferry.option("ped"),
     },
     examples = { "keyferry archive verify payments.stream" },
     run = run,

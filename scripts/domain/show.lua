@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- domain show: the check value of a domain string. Tells one domain from another and
--- nothing else about it.
+-- domain show: the check value of a domain string, or of a red PED key. Tells one domain from
+-- another and nothing else about it.
 local keyferry = require("keyferry")
 
 local option = keyferry.option
@@ -9,7 +9,7 @@ local function given(ctx)
     if ctx.options.defaultdomain then
         return assert(keyferry.default_domain())
     end
-    return assert(keyferry.domain(assert(ctx:secret("domain"))))
+    return ctx:domain(assert(ctx:secrets{ { "domain", key = ctx.options.ped } }).domain)
 end
 
 local function run(ctx)
@@ -22,13 +22,14 @@ end
 
 return {
     name = "domain show",
-    summary = "Show the check value of a domain string.",
+    summary = "Show the check value of a domain string or a red PED key.",
     category = "reads",
     privileges = { "admin", "operator" },
     options = {
         option("domain", { prompt = "Please enter the cloning domain:",
             help = "The domain string; KEYFERRY_DOMAIN, or asked for, without it." }),
         option("defaultdomain", { help = "The default domain string." }),
+        option("ped"),
     },
     examples = { "keyferry domain show" },
     run = run,

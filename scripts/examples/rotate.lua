@@ -60,7 +60,7 @@ local function run(ctx)
             reason = ('partition "%s" is dated later than today'):format(newest.label) }
     end
     local partition = assert(keyferry.partition(options.partition, { except = hsm }))
-    local password = not partition.token.protected_path and assert(ctx:secret("password")) or nil
+    local password = partition:takes_password() and assert(ctx:secret("password")) or nil
     if is_empty(partition, password) then
         return ctx:finish{ code = "KFR_REFUSED", reason = "nothing is in the partition" }
     end

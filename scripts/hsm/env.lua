@@ -15,6 +15,10 @@ end
 local function run(ctx)
     local hsm = assert(keyferry.hsm(ctx.options.name))
     local variables = assert(hsm:environment())
+    if hsm.authentication == "ped" then
+        ctx:note("The secrets of this HSM are PED keys: another program needs the PIN that a key "
+            .. "stands for, see 'keyferry ped combine'.")
+    end
     for _, name in ipairs(sorted_names(variables)) do
         local value = variables[name]
         if value then

@@ -5,7 +5,7 @@ local keyferry = require("keyferry")
 local function run(ctx)
     local rows = {}
     for i, hsm in ipairs(assert(keyferry.hsms())) do
-        rows[i] = { hsm.name, hsm.serial, hsm.kind, hsm.path or hsm.module_path }
+        rows[i] = { hsm.name, hsm.serial, ctx:kind_of(hsm), hsm.path or hsm.module_path }
         ctx:event({
             event = "hsm", name = hsm.name, serial = hsm.serial, kind = hsm.kind,
             path = hsm.path, module = hsm.module_path, engine = hsm.engine,

@@ -23,7 +23,7 @@ local function run(ctx)
     ctx:fields({
         { "Name", hsm.name },
         { "Serial", hsm.serial },
-        { "Kind", hsm.kind },
+        { "Kind", ctx:kind_of(hsm) },
         { "Folder", hsm.path },
         { "Module", hsm.module_path },
         { "Manufacturer", info.manufacturer },
@@ -31,6 +31,7 @@ local function run(ctx)
         { "Library version", info.library_version },
         { "Cryptoki version", info.cryptoki_version },
         { "Authentication", hsm.authentication },
+        { "Blue key", hsm.blue_check },
         { "Engine", hsm.engine },
     })
     ctx:event({
@@ -38,7 +39,7 @@ local function run(ctx)
         module = hsm.module_path, manufacturer = info.manufacturer,
         description = info.description, library_version = info.library_version,
         cryptoki_version = info.cryptoki_version, authentication = hsm.authentication,
-        engine = hsm.engine,
+        blue_check = hsm.blue_check, engine = hsm.engine,
     })
     show_partitions(ctx, hsm)
     return 0

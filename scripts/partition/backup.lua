@@ -18,6 +18,10 @@ end
 -- What the two partitions and the options together forbid: nil, or what and a hint.
 local function forbidden(options, run)
     local target = run.target
+    local ok, why = run.source:check_authentication(target or run.new)
+    if ok and not target then
+        ok, why = run.new:can_be_made()
+    end
     if target and run.source:is_same(target) then
         return "source and target are the same partition",
             "name another backup partition with -tokenpar"
@@ -27,18 +31,20 @@ local function forbidden(options, run)
     elseif not target and options.tokenpar:find("^pkcs11:") then
         return "a partition that is to be made needs a label, not a URI",
             "give a label with -tokenpar"
+    elseif not ok then
+        return why.what, why.hint
     end
 end
 
--- The secrets, in the order of the reference page. A new partition is made like its source,
--- and its secrets are asked for twice.
+-- The secrets, in the order of the reference page. The passwords of a new partition are asked
+-- for twice. A domain that the HSM itself keeps cannot be named.
 local function ask(ctx, run)
-    local new, target = not run.target, run.target or run.source
+    local new, target = not run.target, run.target or run.new
     run.secrets = assert(ctx:secrets{
         { "password", of = run.source },
         { "tokenpw", of = target, new = new },
         { "tokensopwd", of = target, new = true, unless = not new },
-        { "domain", of = run.source, unless = ctx.options.defaultdomain },
+        { "domain", of = run.source, quiet = run.source:domain_in_hardware(target) },
     })
 end
 
@@ -84,11 +90,10 @@ local function run(ctx)
     ctx:report() -- a file that cannot be written is known before anything is done
     local found = find(ctx.options)
     found.goes_on = ctx:goes_on(found)
+    found.new = not found.target and assert(found.hsm:next_partition(ctx.options.tokenpar))
     local reason, hint = forbidden(ctx.options, found)
     if reason then
         return ctx:finish{ code = "KFR_REFUSED", reason = reason, hint = hint }
-    elseif not found.target then
-        assert(found.hsm:can_create())
     end
     if ctx.options.tokenpar:find("^%d") then
         ctx:warn("the label begins with a digit: some commands take it for a slot number")

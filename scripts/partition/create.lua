@@ -15,40 +15,19 @@ local function refuse_existing(ctx, hsm, existing)
 end
 
 -- The secrets of the new partition, in the order of the questions.
-local function ask(ctx, hsm)
-    if hsm.authentication and hsm.authentication ~= "password" then
-        ctx:note("This HSM takes no text: passwords and domain are ignored. Please attend to"
-            .. " the PED.")
-        return {}
-    end
-    local secrets = {}
-    secrets.password = assert(ctx:secret("password", { new = true }))
-    secrets.so_password = assert(ctx:secret("tokensopwd", { new = true }))
-    if not ctx.options.defaultdomain then
-        secrets.domain = assert(ctx:secret("domain", { new = true }))
-    end
-    return secrets
-end
-
--- The domain; nil where the PED sets it.
-local function make_domain(ctx, secrets)
-    if not secrets.password then
-        return nil
-    end
-    if ctx.options.defaultdomain then
-        ctx:warn("the default domain is known to everybody who has keyferry")
-        return assert(keyferry.default_domain())
-    end
-    return assert(keyferry.domain(secrets.domain))
+local function ask(ctx, new)
+    return assert(ctx:secrets{
+        { "password", of = new, new = true },
+        { "tokensopwd", of = new, new = true },
+        { "domain", of = new, new = true },
+    })
 end
 
 local function report(ctx, hsm, partition, domain)
-    local check = domain and domain:check()
+    local check = domain:check()
     ctx:print("Partition \"%s\" (serial %s) created on HSM \"%s\"", partition.label,
         partition.serial, hsm.name)
-    if check then
-        ctx:print("Cloning domain: %s", check)
-    end
+    ctx:print("Cloning domain: %s", check)
     ctx:event({
         event = "partition", status = "created", label = partition.label,
         serial = partition.serial, uri = partition.uri, hsm = hsm.name,
@@ -64,15 +43,16 @@ local function run(ctx)
     if existing[1] then
         return refuse_existing(ctx, hsm, existing[1])
     end
-    assert(hsm:can_create())
+    local new = assert(hsm:next_partition(options.partition))
+    assert(new:can_be_made())
     if options.partition:find("^%d") then
         ctx:warn("the label begins with a digit: some commands take it for a slot number")
     end
-    local secrets = ask(ctx, hsm)
-    local domain = make_domain(ctx, secrets)
+    local secrets = ask(ctx, new)
+    local domain = ctx:domain(secrets.domain)
     return report(ctx, hsm, assert(hsm:create_partition{
         label = options.partition, password = secrets.password,
-        so_password = secrets.so_password, domain = domain,
+        so_password = secrets.tokensopwd, domain = domain,
     }), domain)
 end
 

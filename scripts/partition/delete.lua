@@ -7,7 +7,8 @@ local option = keyferry.option
 -- How many objects go, when its password was given; nil when it was not.
 local function count(ctx, partition)
     local secret = ctx.options.password -- not the environment's, which may be another partition's
-    if not secret then
+    if not secret or partition:authentication() == "ped" then
+        ctx:ignore_text(partition)
         return nil
     end
     local session <close> = assert(partition:login(secret))
@@ -20,7 +21,7 @@ local function confirm(ctx, hsm, partition, objects)
             partition.label, partition.serial),
         ("from HSM \"%s\" (serial %s)."):format(hsm.name, hsm.serial or "unknown"),
         objects and ("It holds %d object%s."):format(objects, objects == 1 and "" or "s")
-            or "How many objects it holds cannot be told without its password.",
+            or "How many objects it holds is known only to who logs in.",
         "They cannot be had back.",
     })
 end

@@ -28,7 +28,7 @@ end
 -- The domain of a stream, from who runs the drill.
 local function from_stream(ctx)
     local reader = open_stream(ctx.options.file)
-    local secrets = assert(ctx:secrets{ { "domain", unless = ctx.options.defaultdomain } })
+    local secrets = assert(ctx:secrets{ { "domain", key = ctx.options.ped } })
     return { source = reader, domain = ctx:domain(secrets.domain),
              partition = keyferry.archive.source(reader),
              name = "the stream " .. ctx.options.file }
@@ -36,12 +36,17 @@ end
 
 -- The domain of a partition that can be read there, and put into another one; else it is asked
 -- for, since a domain that stays in its token cannot.
-local function domain_of(ctx, session)
+local function domain_of(ctx, partition, session)
     local own = session:probe("softhsm") and session:find_domain("softhsm") or nil
-    if own and not ctx.options.domain and not ctx.options.defaultdomain then
+    local is_ped = partition:authentication() == "ped"
+    if own and (is_ped or not ctx.options.domain and not ctx.options.defaultdomain) then
         return own
+    elseif is_ped and not partition:takes_keys() then
+        refuse(('the cloning domain of partition "%s" stays behind its PED'):format(
+            partition.label), "'keyferry partition restore' brings it into a partition that has "
+            .. "the same one")
     end
-    local secrets = assert(ctx:secrets{ { "domain", unless = ctx.options.defaultdomain } })
+    local secrets = assert(ctx:secrets{ { "domain", of = partition } })
     return ctx:domain(secrets.domain)
 end
 
@@ -54,7 +59,7 @@ local function from_partition(ctx)
     end
     local secrets = assert(ctx:secrets{ { "tokenpw", of = partition } })
     local session = assert(partition:login(secrets.tokenpw))
-    return { source = session, domain = domain_of(ctx, session), partition = partition,
+    return { source = session, domain = domain_of(ctx, partition, session), partition = partition,
              engine = ctx:engine(hsm), name = ('partition "%s" on HSM "%s"'):format(
                  partition.label, hsm.name) }
 end
@@ -244,6 +249,8 @@ local function rules(options)
         return "a drill needs -tokenpar and -serial, or -file"
     elseif options.file == "-" then
         return "a drill reads a stream twice, so it takes one from a file"
+    elseif options.ped and not options.file then
+        return "-ped has no effect without -file"
     elseif options.force and not options.report then
         return "-force has no effect without -report"
     end
@@ -266,6 +273,7 @@ return {
             help = "The cloning domain of a stream, or of a backup partition that keeps its own "
                 .. "to itself or has none; KEYFERRY_DOMAIN, or asked for, without it." }),
         option("defaultdomain"),
+        option("ped"),
         option("report"),
         option("force", { help = "Overwrite a report that is there." }),
     },

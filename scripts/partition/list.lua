@@ -11,6 +11,7 @@ local function add(ctx, rows, hsm, partitions)
         ctx:event({
             event = "partition", label = partition.label, serial = partition.serial,
             uri = partition.uri, hsm = hsm.name, hsm_serial = hsm.serial,
+            authentication = partition:authentication(),
         })
     end
 end

@@ -18,8 +18,8 @@ local function find(options)
         run.hsm = assert(keyferry.backup_hsm(options.serial))
         local found = options.tokenpar and assert(run.hsm:find_partitions(options.tokenpar)) or {}
         run.target = found[1] and assert(run.hsm:partition(options.tokenpar)) or nil
-        run.spare = not run.target and assert(run.hsm:can_create())
-            and assert(run.hsm:spare_slot()) or nil
+        run.new = not run.target and assert(run.hsm:next_partition(options.tokenpar or "")) or nil
+        run.spare = run.new and run.new.token
     end
     run.source = assert(keyferry.partition(options.partition, { except = run.hsm }))
     return run
@@ -32,6 +32,9 @@ local function check(options, run)
     elseif run.spare and (options.tokenpar or ""):find("^pkcs11:") then
         refuse("KFR_REFUSED", "a partition that is to be made needs a label, not a URI",
                "give a label with -tokenpar")
+    elseif run.hsm then
+        assert(run.source:check_authentication(run.target or run.new))
+        assert(not run.new or run.new:can_be_made())
     end
 end
 
@@ -55,7 +58,7 @@ local function ask(ctx, run)
     return assert(ctx:secrets{
         { "password", of = run.source },
         { "tokenpw", of = run.target, unless = not run.target },
-        { "domain", of = run.source, quiet = true, unless = ctx.options.defaultdomain },
+        { "domain", of = run.source, quiet = true },
     })
 end
 

@@ -31,15 +31,18 @@ local function forbidden(options, run)
     elseif not target and options.tokenpar:find("^pkcs11:") then
         return "a partition that is to be made needs a label, not a URI",
             "give a label with -tokenpar"
+    elseif not target then
+        local ok, why = run.new:can_be_made()
+        return not ok and why.what or nil, why and why.hint
     end
 end
 
 local function log_in(ctx, run)
     local options, new = ctx.options, not run.target
-    local like = run.target or assert(run.hsm:partitions())[1]
+    local target = run.target or run.new
     run.secrets = assert(ctx:secrets{
-        { "tokenpw", of = like, new = new },
-        { "tokensopwd", of = like, new = true, unless = not new },
+        { "tokenpw", of = target, new = new },
+        { "tokensopwd", of = target, new = true, unless = not new },
     })
     if run.target then
         run.session = assert(run.target:login(run.secrets.tokenpw,
@@ -57,7 +60,9 @@ local function domain_secret(ctx, run)
         known = run.goes_on and run.session:find_domain() ~= nil
             or not run.goes_on and ctx:has_domain(run.session)
     end
-    return assert(ctx:secrets{ { "domain", quiet = known } }).domain
+    return assert(ctx:secrets{
+        { "domain", of = run.target or run.new, quiet = known },
+    }).domain
 end
 
 local function create(ctx, run, domain, of)
@@ -87,6 +92,7 @@ local function run(ctx)
     end
     local found = find(ctx.options, stream)
     found.goes_on = ctx:goes_on(found)
+    found.new = not found.target and assert(found.hsm:next_partition(ctx.options.tokenpar))
     local reason, hint = forbidden(ctx.options, found)
     if reason then
         return ctx:finish{ code = "KFR_REFUSED", reason = reason, hint = hint }

@@ -23,6 +23,7 @@ end
 -- What the two partitions and the options together forbid: nil, or what and a hint.
 local function forbidden(options, run)
     local target = run.target
+    local alike, why = run.source:check_authentication(target)
     if run.source:is_same(target) then
         return "source and target are the same partition",
             "name the backup partition with -tokenpar, and where it goes with -partition"
@@ -33,6 +34,8 @@ local function forbidden(options, run)
         return ('partition "%s" is an unfinished backup: -replace would remove what it lacks')
             :format(run.source.label),
             "finish it with the command that began it; -add -force takes what there is"
+    elseif not alike then
+        return why.what, why.hint
     end
 end
 
@@ -45,8 +48,8 @@ local function open(ctx, run)
     run.to = assert(run.target:login(secrets.password, { writable = not options.plan }))
     run.from = assert(run.source:login(secrets.tokenpw))
     run.domain = assert(ctx:secrets{
-        { "domain", of = run.source, unless = options.defaultdomain,
-          quiet = ctx:has_domain(run.from) and ctx:has_domain(run.to) },
+        { "domain", of = run.source, quiet = run.source:domain_in_hardware(run.target)
+          or ctx:has_domain(run.from) and ctx:has_domain(run.to) },
     }).domain
     if options.replace and not options.plan then
         assert(ctx:confirm_replacing(run.to, run.target, run.source))

@@ -25,16 +25,16 @@ local function check_file(path, force)
 end
 
 -- A partition that has a domain of its own is asked for none.
-local function domain_secret(ctx, session)
+local function domain_secret(ctx, source, session)
     local known = ctx.options.defaultdomain or ctx:has_domain(session)
-    return assert(ctx:secrets{ { "domain", quiet = known } }).domain
+    return assert(ctx:secrets{ { "domain", of = source, quiet = known } }).domain
 end
 
 local function send(ctx, source, to)
     local report = ctx:report{ source = source.hsm }
     local secrets = assert(ctx:secrets{ { "password", of = source } })
     local session <close> = assert(source:login(secrets.password))
-    local policy = ctx:policy{ source = source, domain = domain_secret(ctx, session) }
+    local policy = ctx:policy{ source = source, domain = domain_secret(ctx, source, session) }
     return keyferry.send{
         source = session, to = to, force = ctx.options.force, unfinished = ctx.options.force,
         domain = policy.domain, source_engine = policy.source_engine, select = policy.select,

@@ -26,8 +26,8 @@ local function space(free, total)
 end
 
 -- A wrong PIN counts: none is tried unasked.
-local function wants_login(options, token)
-    return options.login or options.password and not token.protected_path
+local function wants_login(options, partition)
+    return options.login or options.password and partition:authentication() == "password"
 end
 
 -- Its check value; false when there is none.
@@ -42,7 +42,8 @@ end
 -- What only its owner sees: { domain = check value or false, objects = number }; {} when
 -- nobody logged in.
 local function inside(ctx, partition)
-    if not wants_login(ctx.options, partition.token) then
+    if not wants_login(ctx.options, partition) then
+        ctx:ignore_text(partition)
         return {}
     end
     local session <close> = assert(ctx:login(partition))
@@ -75,7 +76,8 @@ local function run(ctx)
         { "Manufacturer", token.manufacturer },
         { "Model", token.model },
         { "URI", partition.uri },
-        { "Authentication", token.protected_path and "PED" or "password" },
+        { "Authentication", partition:takes_keys() and "PED keys"
+            or partition:authentication() == "ped" and "PED" or "password" },
         { "Crypto Officer", pin_state(token, "user") },
         { "Security Officer", pin_state(token, "so") },
         { "PIN length", ("%s to %s bytes"):format(token.min_pin, token.max_pin) },
@@ -89,6 +91,7 @@ local function run(ctx)
         event = "partition", label = partition.label, serial = partition.serial,
         uri = partition.uri, hsm = partition.hsm.name, hsm_serial = partition.hsm.serial,
         manufacturer = token.manufacturer, model = token.model,
+        authentication = partition:authentication(), keys = partition:takes_keys(),
         protected_path = token.protected_path, crypto_officer = pin_state(token, "user"),
         security_officer = pin_state(token, "so"), min_pin = token.min_pin,
         max_pin = token.max_pin, free_private = token.free_private,
@@ -109,7 +112,7 @@ return {
         option("partition"),
         option("password", { help = "The Crypto Officer's password; logs in." }),
         { name = "login", kind = "flag",
-            help = "Log in with KEYFERRY_PASSWORD, or asking for the password." },
+            help = "Log in with KEYFERRY_PASSWORD, or asking for the password or the PED key." },
     },
     examples = { "keyferry partition show -partition sa78par1 -login" },
     run = run,

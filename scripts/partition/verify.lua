@@ -39,7 +39,8 @@ local function domain_of(ctx, run)
         return nil
     end
     local given = assert(ctx:secrets{
-        { "domain", quiet = own and true, unless = ctx.options.defaultdomain },
+        { "domain", of = run.target, quiet = own and not ctx.options.ped,
+          key = ctx.options.ped },
     }).domain
     return ctx:domain(given) or own
 end
@@ -78,7 +79,7 @@ local function rules(options)
         return "one of -partition, -report and -file says what the backup is compared with"
     elseif options.password and not options.partition then
         return "-password has no effect without -partition"
-    elseif options.partition and (options.domain or options.defaultdomain) then
+    elseif options.partition and (options.domain or options.defaultdomain or options.ped) then
         return "a domain has no effect with -partition: none is needed"
     end
     return nil
@@ -103,6 +104,7 @@ return {
         option("domain", { help = "The cloning domain of the report or stream, when the backup "
             .. "partition has none of its own; KEYFERRY_DOMAIN, or asked for, without it." }),
         option("defaultdomain"),
+        option("ped"),
         option("challenge", { help = "Use every private and secret key for real on one side, and "
             .. "check it on the other; with -report and -file, on the backup alone." }),
         option("match"),

@@ -11,9 +11,10 @@ local function run(ctx)
             ctx:warn("HSM \"%s\": %s", hsm.name, tostring(problem))
             unreadable, last = unreadable + 1, problem
         end
-        rows[i] = { hsm.serial, hsm.name, hsm.kind,
+        rows[i] = { hsm.serial, hsm.name, ctx:kind_of(hsm),
             partitions and #partitions or "not readable" }
         ctx:event({ event = "token", name = hsm.name, serial = hsm.serial, kind = hsm.kind,
+            authentication = hsm.authentication,
             partitions = partitions and #partitions,
             reason = problem and tostring(problem) })
     end

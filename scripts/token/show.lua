@@ -19,18 +19,19 @@ end
 local function show(ctx, hsm, partitions)
     local rows = {}
     ctx:fields({
-        { "Token", hsm.name }, { "Serial", hsm.serial }, { "Kind", hsm.kind },
+        { "Token", hsm.name }, { "Serial", hsm.serial }, { "Kind", ctx:kind_of(hsm) },
         { "Partitions", #partitions },
     })
     ctx:event({ event = "token", name = hsm.name, serial = hsm.serial, kind = hsm.kind,
-        partitions = #partitions })
+        authentication = hsm.authentication, partitions = #partitions })
     for i, partition in ipairs(partitions) do
         local token = partition.token
         rows[i] = { partition.label, partition.serial, user_state(token), space(token) }
         ctx:event({
             event = "partition", label = partition.label, serial = partition.serial,
             uri = partition.uri, hsm = hsm.name, hsm_serial = hsm.serial,
-            crypto_officer = user_state(token), free_private = token.free_private,
+            authentication = partition:authentication(), crypto_officer = user_state(token),
+            free_private = token.free_private,
             total_private = token.total_private,
         })
     end

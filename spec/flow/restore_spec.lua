@@ -506,18 +506,16 @@ function TestPins.test_none_and_no_terminal_is_3()
   end
 end
 
--- A token with a trusted path gets no text, and is not asked about it.
-function TestPins.test_that_the_token_takes_at_its_ped_is_not_asked_for()
+-- A backup behind a PED does not go behind a password; nobody is asked for anything.
+function TestPins.test_a_backup_behind_a_ped_is_refused_before_anything_is_asked()
   local s = scene.new("backed")
-  local _, globals = s:lying("vault",
-    "C_GetTokenInfo flags +PROTECTED_AUTHENTICATION_PATH\nC_Login * CKR_OK")
-  local done = s:restore { "-add", "-plan", "-tokenpw", "ignored", globals = globals }
-  lu.assertEquals(select(2, done.err:gsub("Please attend to the PED%.", "")), 1, done.err)
-  lu.assertStrContains(done.err, "what it takes there is ignored as text")
-  done = s:restore { "-add", "-plan", globals = globals, secrets = scene.secrets { "TOKENPW" } }
-  lu.assertNotStrContains(done.err, "no value for")
-  done = s:restore { "-add", "-plan", globals = globals, secrets = scene.secrets { "PASSWORD" } }
-  assert_status(done, 3, "no value for -password")
+  local hsm, globals = s:lying("vault",
+    "C_GetTokenInfo flags +PROTECTED_AUTHENTICATION_PATH\ncall-log %LOG%")
+  local before = s:snapshot()
+  assert_status(s:restore { "-add", globals = globals, secrets = {} }, 5,
+    'partition "backup" is opened with PED keys, and partition "payments" with a password')
+  lu.assertEquals(logins(hsm), {})
+  lu.assertEquals(s:changes(before), {})
 end
 
 local TestDomain = {}

@@ -4,6 +4,7 @@
 
 local core = require "keyferry.core"
 local guard = require "keyferry.guard"
+local Partition = require "keyferry.partition"
 
 local M = {}
 
@@ -34,13 +35,53 @@ end
 --- The slot that a new partition would be made in.
 -- @treturn[1] table a token table
 -- @treturn[2] nil
--- @treturn[2] err CKR_TOKEN_WRITE_PROTECTED: none is free
+-- @treturn[2] err CKR_TOKEN_WRITE_PROTECTED: none is free; KFR_REFUSED (hsm:can_create)
 function M:spare_slot()
-    local slots, err = self:slots()
+    local may, why = self:can_create()
+    local slots, err
+    if may then
+        slots, err = self:slots()
+    end
     if not slots then
+        err = err or why
         return nil, err
     end
     return free_slot(self, slots)
+end
+
+--- The partition that would be made next, before it is: how it will be authenticated, and
+-- whether its HSM keeps its domain.
+-- @string label
+-- @treturn[1] partition that cannot be opened
+-- @treturn[2] nil
+-- @treturn[2] err CKR_TOKEN_WRITE_PROTECTED: there is no room for one
+-- @usage
+-- local next_one = assert(hsm:next_partition("archive"))
+-- print(next_one.label, next_one:authentication())  --> archive	password
+function M:next_partition(label)
+    local slot, err = self:spare_slot()
+    if not slot then
+        return nil, err
+    end
+    local partition = Partition.new(self, slot)
+    partition.label = label
+    return partition
+end
+
+--- Whether a key is the blue one that a soft HSM with PED keys was made with.
+-- @tparam secret secret what keyferry.ped makes of it
+-- @treturn[1] true also of an HSM that knows no key
+-- @treturn[2] nil
+-- @treturn[2] err CKR_PIN_INCORRECT
+function M:check_blue_key(secret)
+    if not self.blue_check then
+        return true
+    end
+    if not secret or core.share.check(secret) ~= self.blue_check then
+        return fail("CKR_PIN_INCORRECT", ('another blue key than that of HSM "%s"')
+                    :format(self.name), "take the blue key that the HSM was made with")
+    end
+    return true
 end
 
 -- Puts the domain in, and looks whether it is there for every engine: SoftHSM answers OK
@@ -67,16 +108,22 @@ local function set_up(hsm, partition, options)
     end
     local password = options.password
     local ok, marked
+    partition:attend(options.so_password, "so")
     ok, err = session:login(options.so_password, "so")
     if ok then
         marked = not options.unfinished or session:mark_unfinished(options.unfinished)
+        partition:attend(password, "user")
         ok, err = session:init_pin(password)
+    else
+        partition:explain(err, options.so_password, "so")
     end
     if ok then
         ok, err = session:logout()
     end
     if ok then
+        partition:attend(password, "user")
         ok, err = session:login(password, "user")
+        err = not ok and partition:explain(err, password, "user") or nil
     end
     if ok and not marked then -- an HSM whose officer may make no objects
         session:mark_unfinished(options.unfinished)
@@ -162,19 +209,29 @@ function M:can_create()
         .. "again with -add")
 end
 
+local function init(hsm, slot, options)
+    local partition = Partition.new(hsm, slot)
+    partition.label = options.label
+    partition:attend(options.so_password, "so")
+    local ok, err = hsm:module():init_token(slot.slot, options.so_password, options.label)
+    return ok, not ok and partition:explain(err, options.so_password, "so") or nil
+end
+
 --- Makes a partition: a new token, its Crypto Officer and its cloning domain. All or none.
 -- @tparam table options
 --
 --   * `label`: 1 to 32 bytes of UTF-8 (CK_TOKEN_INFO, PKCS#11 v2.40 section 3.2)
 --   * `so_password`, `password`: secrets for the security officer and the Crypto Officer; nil
---     with a protected authentication path
+--     with a protected authentication path, what keyferry.ped makes of a blue and a black key
+--     on an HSM with PED keys
 --   * `domain`: its cloning domain; without one it has none of its own, and no way to get one
 --     but session:install_domain
 --   * `unfinished`: marks it as a backup that is not finished, of what that says, as long as
 --     nobody calls session:mark_finished
 -- @treturn[1] partition
 -- @treturn[2] nil
--- @treturn[2] err KFR_EXISTS, KFR_ARGUMENT, CKR_TOKEN_WRITE_PROTECTED (no slot is free), ...
+-- @treturn[2] err KFR_EXISTS, KFR_ARGUMENT, CKR_TOKEN_WRITE_PROTECTED (no slot is free),
+--   CKR_PIN_INCORRECT (not the blue key of the HSM), ...
 -- @usage
 -- local new = assert(hsm:create_partition{
 --     label = "archive", domain = domain, password = keyferry.secret("a user's PIN"),
@@ -187,6 +244,11 @@ function M:create_partition(options)
         return nil, err
     end
     local module = self:module()
+    local ok
+    ok, err = self:check_blue_key(options.so_password)
+    if not ok then
+        return nil, err
+    end
     local lock <close>, why = lock_label(self, options.label) -- luacheck: ignore lock
     if why then
         return nil, why
@@ -202,13 +264,12 @@ function M:create_partition(options)
     if not slot then
         return nil, err
     end
-    local ok
     ok, err = module:check_new_pin(slot.slot, options.so_password, "security officer")
     if ok then
         ok, err = module:check_new_pin(slot.slot, options.password, "user")
     end
     if ok then
-        ok, err = module:init_token(slot.slot, options.so_password, options.label)
+        ok, err = init(self, slot, options)
     end
     if not ok then
         return nil, err

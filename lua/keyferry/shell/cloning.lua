@@ -1,7 +1,6 @@
 -- SPDX-License-Identifier: MIT
---- What the commands that clone from partition to partition have in common: their secrets in
--- the order of the questions, the confirmation, and what their options say of a run. Methods
--- of a ctx.
+--- What the commands that clone from partition to partition have in common: the domain, the
+-- confirmation, and what their options say of a run. Methods of a ctx.
 -- @classmod ctx
 local ends = require("keyferry.backup.ends")
 local keyferry = require("keyferry")
@@ -10,63 +9,12 @@ local M = {}
 
 local DOMAIN_TRIES = 3
 
--- A token with a protected authentication path gets no text.
-local function is_ped(partition)
-    return partition and partition.token.protected_path or false
-end
-
-local function attend(ctx, wanted)
-    local ped = false
-    for _, secret in ipairs(wanted) do
-        ped = ped or not secret.unless and is_ped(secret.of)
-    end
-    if not ped or ctx.attended then
-        return
-    end
-    ctx.attended = true
-    for _, option in ipairs(ctx.script.options) do
-        if option.kind == "secret" and ctx.options[option.name] then
-            ctx:note("The HSM has a trusted path: what it takes there is ignored as text.")
-            break
-        end
-    end
-    ctx:note("Please attend to the PED.")
-end
-
---- Several secrets, asked for in this order. What a token takes at its PED is left out.
--- @tparam table wanted array of `{ "password", of = partition }`: the name of an option of the
---   kind secret, and whose it is; `new` true: asked for twice; `quiet` true: taken when it was
---   given, never asked for; `unless` true: neither
--- @treturn[1] table secrets by name
--- @treturn[2] nil
--- @treturn[2] err
-function M:secrets(wanted)
-    local secrets = {}
-    attend(self, wanted)
-    self.typed = {}
-    for _, what in ipairs(wanted) do
-        if not is_ped(what.of) and not what.unless then
-            local name = what[1]
-            local given, err = self:secret(name, { quiet = true })
-            if not given and not err and not what.quiet then
-                given, err = self:secret(name, { new = what.new })
-                self.typed[name] = true
-            end
-            if err then
-                return nil, err
-            end
-            secrets[name] = given
-        end
-    end
-    return secrets
-end
-
 --- The cloning domain of a secret, or the default one with -defaultdomain, which is warned of.
 -- A refusal is raised.
 -- @tparam ?secret secret
 -- @treturn ?domain nil: none was asked for
 function M:domain(secret)
-    if self.options.defaultdomain then
+    if self.options.defaultdomain and not self.keys_only then
         self:warn("-defaultdomain is deprecated: everybody knows the default domain")
         return assert(keyferry.default_domain())
     end

@@ -8,6 +8,7 @@ local comparison = require("keyferry.shell.comparison")
 local keys = require("keyferry.shell.ped")
 local reporting = require("keyferry.shell.reporting")
 local results = require("keyferry.shell.results")
+local secrets = require("keyferry.shell.secrets")
 local status = require("keyferry.shell.status")
 local text = require("keyferry.shell.text")
 
@@ -157,11 +158,12 @@ function Context:secret(what, how)
     return ask.secret(what, self.options, self.output)
 end
 
---- Logs in to a partition as its Crypto Officer, with a secret as ctx:secret has it; one
--- with a protected authentication path takes it there.
+--- Logs in to a partition as its Crypto Officer, with a secret as ctx:secret has it; with its
+-- black key where it takes PED keys; and where the HSM has a PED itself, the operator is asked
+-- to attend to it.
 -- @tparam partition partition
--- @tparam[opt] table how `secret`: what ctx:secret takes ("password" when left out);
---   `writable` true: a session that can write
+-- @tparam[opt] table how `secret`: what ctx:secret takes ("password" when left out), or a
+--   secret; `writable` true: a session that can write
 -- @treturn[1] session
 -- @treturn[2] nil
 -- @treturn[2] err
@@ -176,13 +178,9 @@ function Context:login(partition, how)
             error(("ctx:login has no option '%s'"):format(tostring(name)), 2)
         end
     end
-    if partition.token.protected_path then
-        self:note("Please attend to the PED.")
-    else
-        secret, err = self:secret(how.secret or "password")
-        if not secret then
-            return nil, err
-        end
+    secret, err = secrets.opener(self, partition, how.secret)
+    if err then
+        return nil, err
     end
     return partition:login(secret, { writable = how.writable })
 end
@@ -247,6 +245,9 @@ end
 -- @treturn integer the exit status
 function Context:conclude(report, target)
     expect(is_table(report) and report.unproved, "conclude takes the report of a backup")
+    if self.keys_only and status.code(report.reason) == "KFR_DOMAIN_MISMATCH" then
+        report.reason.hint = "the red key used for the source must be used for the backup"
+    end
     if report.differing then
         return comparison.conclude(self, report)
     end
@@ -295,6 +296,14 @@ end
 -- @treturn string
 function Context.shell_word(_, value)
     return text.shell_word(value)
+end
+
+--- The kind of an HSM for people: "soft", "module", "soft, PED keys", "module, PED".
+-- @tparam hsm hsm
+-- @treturn string
+function Context.kind_of(_, hsm)
+    local how = hsm.authentication == "ped" and (hsm.conf and ", PED keys" or ", PED") or ""
+    return hsm.kind .. how
 end
 
 --- Bytes, such as an object's id, as hex digits.
@@ -358,6 +367,7 @@ function Context:leave_output()
 end
 
 Context.report = reporting.report
+Context.secrets, Context.ignore_text = secrets.secrets, secrets.ignore_text
 for _, methods in ipairs({ cloning, keys }) do
     for name, method in pairs(methods) do
         Context[name] = method

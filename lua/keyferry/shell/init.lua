@@ -3,15 +3,16 @@
 local core = require("keyferry.core")
 
 local colour = require("keyferry.shell.colour")
-local ask = require("keyferry.shell.ask")
 local command = require("keyferry.shell.command")
 local completion = require("keyferry.shell.completion")
+local context = require("keyferry.shell.context")
 local evaluate = require("keyferry.shell.evaluate")
 local failure = require("keyferry.shell.failure")
 local man = require("keyferry.shell.man")
 local options = require("keyferry.shell.options")
 local output = require("keyferry.shell.output")
 local prompt = require("keyferry.shell.prompt")
+local secrets = require("keyferry.shell.secrets")
 local status = require("keyferry.shell.status")
 local text = require("keyferry.shell.text")
 
@@ -81,7 +82,10 @@ local function new_shell(values)
         return select(2, require("keyferry").configure({
             home = values.home, config = values.config, traceback = values.debug,
             ask = function(partition)
-                return ask.password_of(partition, shell.out)
+                return secrets.of_partition(context.new({}, {}, shell.out), partition)
+            end,
+            attend = function(partition, role)
+                secrets.attend(shell.out, partition, role)
             end,
         }))
     end

@@ -10,6 +10,8 @@ package.loaded["keyferry.root"] = package.loaded["keyferry.root"] or place.root(
 
 local ask = require("keyferry.shell.ask")
 local command = require("keyferry.shell.command")
+local context = require("keyferry.shell.context")
+local secrets = require("keyferry.shell.secrets")
 
 local M = {}
 
@@ -117,7 +119,7 @@ function M.password_of(partition)
         return nil, core.error({ code = "KFR_NO_SECRET",
             what = ('no password for the partition "%s"'):format(partition.label) })
     end
-    return ask.password_of(partition, run.out)
+    return secrets.of_partition(context.new({}, {}, run.out), partition)
 end
 
 --- Runs what `work` does with a program and its commands.
