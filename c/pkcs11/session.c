@@ -195,15 +195,19 @@ static void add_tries(const struct kf_session *session, const struct role *role,
                  role->name);
 }
 
+/* Of a Luna, where a role that has a challenge takes that for its PIN. */
+#define CHALLENGE_INCORRECT 0x80000067UL
+
 static kf_rv refused(struct kf_session *session, const struct role *role, CK_RV answer,
                      const struct kf_secret *pin, struct kf_error *err)
 {
     kf_rv rv = kf_module_fail(err, answer, "C_Login", "login of the %s to token %s",
                               role->name, session->token.label);
+    bool wrong = answer == CKR_PIN_INCORRECT || answer == CHALLENGE_INCORRECT;
 
-    if (answer == CKR_PIN_INCORRECT && pin)
+    if (wrong && pin)
         kf_module_pin_remember(session->module, session->slot, role->user, pin);
-    if (answer == CKR_PIN_INCORRECT)
+    if (wrong)
         add_tries(session, role, err);
     return rv;
 }
