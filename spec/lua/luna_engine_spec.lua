@@ -380,6 +380,34 @@ function TestReplace.test_an_old_object_that_cannot_go_is_found_before()
   lu.assertEquals(s.b.token:objects(), before)
 end
 
+function TestReplace.test_a_run_that_does_not_come_to_its_end_leaves_the_old_backup_as_it_was()
+  local s <close> = scene()
+  old_backup(s)
+  local before = s.b.token:objects()
+  local ok, err = pcall(backup.run, { source = s.from, target = s.to, mode = "replace",
+    on_progress = function(done) if done == 3 then error("pulled the plug", 0) end end })
+  lu.assertEquals({ ok, tostring(err) }, { false, "pulled the plug" })
+  lu.assertEquals(#clones(s), 3)
+  lu.assertEquals(s.b.token:objects(), before)
+end
+
+-- Nobody was left to take the clones away: they are whole, and the next run's.
+function TestReplace.test_after_a_run_that_was_killed_the_next_one_ends_it()
+  local s <close> = scene()
+  old_backup(s)
+  local from <close> = open_end(s.from)
+  local killed = open_end(s.to)
+  local sealed <close> = assert(from:seal(find(s.from, "note")))
+  assert(killed:stage(sealed))
+  s.to:close()
+  s.to = login(s.module, s.b.slot, s.b.pin, true)
+  lu.assertEquals(labels(s.to), "kek note old")
+  local report = run(s, { mode = "replace" })
+  lu.assertEquals({ report.status, report.cloned, report.exists, report.removed },
+    { "success", 2, 2, 1 })
+  lu.assertEquals(labels(s.to), labels(s.from))
+end
+
 function TestReplace.test_what_cannot_be_undone_is_cloned_last()
   local s <close> = scene()
   local filling <close> = login(s.module, s.a.slot, s.a.pin, true)
