@@ -16,8 +16,8 @@ $(B)/spec/%.o: spec/%.c Makefile spec/spec.mk
 $(B)/spec/liar.so: $(addprefix $(B)/spec/support/,$(addsuffix .o,liar liar_answers \
   liar_path liar_script pad image))
 $(B)/spec/luna_liar.so: $(B)/spec/support/luna_liar.o
-$(B)/spec/luna.so: $(addprefix $(B)/spec/support/,$(addsuffix .o,luna luna_state luna_object \
-  luna_store luna_clone pad image))
+$(B)/spec/luna.so: $(addprefix $(B)/spec/support/,$(addsuffix .o,luna luna_login luna_state \
+  luna_object luna_store luna_clone pad image))
 $(B)/spec/drive: $(B)/spec/support/drive.o
 $(B)/spec/mortal.so: $(B)/spec/support/mortal.o
 $(B)/spec/not_pkcs11.so: $(B)/spec/support/not_pkcs11.o

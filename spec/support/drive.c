@@ -318,6 +318,8 @@ static void do_token(char **w)
     FIELD(info.serialNumber);
     FIELD(info.manufacturerID);
     printf("%s", info.flags & CKF_PROTECTED_AUTHENTICATION_PATH ? " protected" : "");
+    if (info.ulFreePrivateMemory != CK_UNAVAILABLE_INFORMATION)
+        printf(" free %lu", info.ulFreePrivateMemory);
 }
 
 static void do_slots(char **w)

@@ -16,6 +16,8 @@
  *   SERIAL/domain               a partition without that file has no domain
  *   SERIAL/limit, SERIAL/full   how many objects it keeps; what the next one gives
  *                               (0x8000002C)
+ *   SERIAL/label                instead of the token's; SERIAL/free: the bytes that are
+ *                               free (nobody counts them)
  *   SERIAL/crypto-user          PIN of the Crypto User, who may look and not clone
  *   SERIAL/user.tries, so.tries wrong logins in a row that lock a role out (10, 3);
  *                               user.wrong and so.wrong count them
@@ -26,19 +28,18 @@
  * is documented of a newer call); a clone keeps every attribute, CKA_LOCAL,
  * CKA_ALWAYS_SENSITIVE and CKA_NEVER_EXTRACTABLE included; the Crypto User and the SO
  * get 0x8000001A; a session object has no clone (CKR_OBJECT_HANDLE_INVALID); a
- * partition without a domain gives 0x80000009; the order in which refusals are looked
- * at; a search by CKA_OUID is refused; so are C_InitToken and C_InitPIN (0x80000030),
- * since what they do there is not known. One thread at a time.
+ * partition without a domain gives 0x80000009; no flag tells of wrong logins; the order
+ * in which refusals are looked at; a search by CKA_OUID is refused; so are C_InitToken
+ * and C_InitPIN (0x80000030), since what they do there is not known. One thread at a
+ * time.
  */
 #include "luna.h"
 
 #include "image.h"
-#include "pad.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static void fill(CK_UTF8CHAR *field, size_t size, const char *text)
 {
@@ -64,6 +65,15 @@ static CK_RV initialize(void *args)
     free(before);
     if (rv == CKR_OK)
         luna_match_slots();
+    return rv;
+}
+
+static CK_RV finalize(void *reserved)
+{
+    CK_RV rv = luna.real->C_Finalize(reserved);
+
+    if (rv == CKR_OK)
+        luna_forget();
     return rv;
 }
 
@@ -126,17 +136,11 @@ static CK_RV present(CK_SLOT_ID id, CK_SLOT_ID *real)
     return slot->kind == LUNA_EMPTY ? CKR_TOKEN_NOT_PRESENT : CKR_OK;
 }
 
-static bool on_protected_path(const struct luna_slot *slot)
-{
-    char path[PATH_MAX + 160];
-
-    snprintf(path, sizeof path, "%s/%s/ped", luna.state, slot->serial);
-    return !access(path, F_OK);
-}
-
 static CK_RV token_info(CK_SLOT_ID id, CK_TOKEN_INFO *info)
 {
     const struct luna_slot *slot = luna_slot(id);
+    char label[NAME_MAX_LEN];
+    CK_ULONG room;
     CK_SLOT_ID real;
     CK_RV rv = present(id, &real);
 
@@ -147,8 +151,12 @@ static CK_RV token_info(CK_SLOT_ID id, CK_TOKEN_INFO *info)
     FILL(info->manufacturerID, "Safenet, Inc.");
     FILL(info->model, "stand-in");
     FILL(info->serialNumber, slot->serial);
+    if (luna_text(slot, "label", label, sizeof label))
+        FILL(info->label, label);
+    room = luna_number(slot, "free", info->ulFreePrivateMemory);
+    info->ulFreePrivateMemory = info->ulFreePublicMemory = room;
     info->flags &= ~(CK_FLAGS)(CKF_USER_PIN_COUNT_LOW | CKF_USER_PIN_FINAL_TRY);
-    if (on_protected_path(slot))
+    if (luna_is_protected(slot))
         info->flags |= CKF_PROTECTED_AUTHENTICATION_PATH;
     return rv;
 }
@@ -252,93 +260,6 @@ static CK_RV session_info(CK_SESSION_HANDLE handle, CK_SESSION_INFO *info)
 
     if (rv == CKR_OK && session)
         info->slotID = session->slot->id;
-    return rv;
-}
-
-/* Logging in. */
-
-struct path {
-    struct kf_pad pad;
-    char dir[PATH_MAX + NAME_MAX_LEN + 8];
-};
-
-static void begin(struct path *path, const struct luna_slot *slot, CK_USER_TYPE user)
-{
-    bool ped = on_protected_path(slot), so = user == CKU_SO;
-
-    snprintf(path->dir, sizeof path->dir, "%s/%s%s", luna.state, slot->serial,
-             ped ? "/ped" : "");
-    path->pad = (struct kf_pad){
-        path->dir, so ? "so" : "user", CKR_FUNCTION_CANCELED,
-        so ? LUNA_SO_THRESHOLD : LUNA_USER_LOCKED_OUT, LUNA_CHALLENGE_INCORRECT,
-        so ? 3 : 10,
-    };
-    if (ped)
-        path->pad.name = so ? "blue" : "black";
-}
-
-static CK_RV login_crypto_user(struct luna_session *session, const CK_BYTE *pin,
-                               CK_ULONG len)
-{
-    char room[256];
-    CK_RV rv = CKR_PIN_INCORRECT;
-
-    if (!luna_text(session->slot, "crypto-user", room, sizeof room))
-        return CKR_USER_PIN_NOT_INITIALIZED;
-    if (!pin || len != strlen(room) || memcmp(pin, room, len) != 0)
-        return rv;
-    if (!luna_text(session->slot, "pin", room, sizeof room))
-        return CKR_DEVICE_ERROR;
-    rv = luna.real->C_Login(session->handle, CKU_USER, (CK_BYTE *)room, strlen(room));
-    session->slot->crypto_user = rv == CKR_OK;
-    return rv;
-}
-
-static CK_RV login(CK_SESSION_HANDLE handle, CK_USER_TYPE user, CK_BYTE *pin,
-                   CK_ULONG len)
-{
-    struct luna_session *session = luna_session(handle);
-    char room[KF_PAD_ROOM];
-    struct path path;
-    CK_RV rv = CKR_OK;
-
-    if (!session)
-        return CKR_SESSION_HANDLE_INVALID;
-    if (user == CKU_CRYPTO_USER)
-        return login_crypto_user(session, pin, len);
-    begin(&path, session->slot, user);
-    if (kf_pad_is_locked(&path.pad))
-        return path.pad.locked;
-    if (on_protected_path(session->slot))
-        rv = kf_pad_ask(&path.pad, &pin, &len, room);
-    if (rv == CKR_OK)
-        rv = luna.real->C_Login(handle, user, pin, len);
-    return kf_pad_judge(&path.pad, rv);
-}
-
-static CK_RV logout(CK_SESSION_HANDLE handle)
-{
-    struct luna_session *session = luna_session(handle);
-
-    if (session)
-        session->slot->crypto_user = false;
-    return luna.real->C_Logout(handle);
-}
-
-static CK_RV set_pin(CK_SESSION_HANDLE handle, CK_BYTE *old, CK_ULONG old_len,
-                     CK_BYTE *new, CK_ULONG new_len)
-{
-    const struct luna_session *session = luna_session(handle);
-    char pin[256];
-    CK_RV rv;
-
-    if (!session || on_protected_path(session->slot) || new_len >= sizeof pin)
-        return LUNA_NOT_ALLOWED;
-    rv = luna.real->C_SetPIN(handle, old, old_len, new, new_len);
-    if (rv == CKR_OK) {
-        snprintf(pin, sizeof pin, "%.*s", (int)new_len, (const char *)new);
-        luna_put(session->slot, "pin", pin);
-    }
     return rv;
 }
 
@@ -525,7 +446,7 @@ static CK_RV find_end(CK_SESSION_HANDLE s)
 #define OURS(F, name, ...) F(name, OF_SESSION, __VA_ARGS__)
 #define FUNCTIONS(F)                                                                   \
     F(C_Initialize, NULL, initialize, (void *a), (a))                                  \
-    F(C_Finalize, NULL, luna.real->C_Finalize, (void *a), (a))                         \
+    F(C_Finalize, NULL, finalize, (void *a), (a))                                      \
     F(C_GetInfo, NULL, get_info, (CK_INFO * i), (i))                                   \
     F(C_GetSlotList, NULL, slot_list, (CK_BBOOL b, CK_SLOT_ID *l, CK_ULONG *n),        \
       (b, l, n))                                                                       \
@@ -539,7 +460,7 @@ static CK_RV find_end(CK_SESSION_HANDLE s)
       (CK_SLOT_ID l, CK_BYTE *p, CK_ULONG n, CK_BYTE *t), (l, p, n, t))                \
     OURS(F, C_InitPIN, init_pin, (CK_SESSION_HANDLE s, CK_BYTE *p, CK_ULONG n),        \
          (s, p, n))                                                                    \
-    OURS(F, C_SetPIN, set_pin,                                                         \
+    OURS(F, C_SetPIN, luna_set_pin,                                                    \
          (CK_SESSION_HANDLE s, CK_BYTE *p, CK_ULONG n, CK_BYTE *q, CK_ULONG m),        \
          (s, p, n, q, m))                                                              \
     F(C_OpenSession, OF_SLOT, open_session,                                            \
@@ -553,9 +474,9 @@ static CK_RV find_end(CK_SESSION_HANDLE s)
          (CK_SESSION_HANDLE s, CK_BYTE *p, CK_ULONG n, CK_OBJECT_HANDLE e,             \
           CK_OBJECT_HANDLE a),                                                         \
          (s, p, n, O(e), O(a)))                                                        \
-    OURS(F, C_Login, login,                                                            \
+    OURS(F, C_Login, luna_login,                                                       \
          (CK_SESSION_HANDLE s, CK_USER_TYPE u, CK_BYTE *p, CK_ULONG n), (s, u, p, n))  \
-    OURS(F, C_Logout, logout, (CK_SESSION_HANDLE s), (s))                              \
+    OURS(F, C_Logout, luna_logout, (CK_SESSION_HANDLE s), (s))                         \
     OURS(F, C_CreateObject, create, MADE)                                              \
     OURS(F, C_CopyObject, copy,                                                        \
          (CK_SESSION_HANDLE s, CK_OBJECT_HANDLE k, CK_ATTRIBUTE *t, CK_ULONG n,        \

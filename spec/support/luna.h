@@ -66,6 +66,7 @@ extern struct luna luna;
 
 /* luna_state.c: LUNA_STATE and the files in it. What does not read ends the process. */
 void luna_look_around(void);
+void luna_forget(void);
 /* SoftHSM's slots for ours, once SoftHSM has been initialised. */
 void luna_match_slots(void);
 /* Of a slot's partition, or of all when slot is NULL. False: there is no such file. */
@@ -115,6 +116,14 @@ bool luna_move(const struct luna_slot *from, const struct luna_slot *to,
 bool luna_header(const unsigned char *label, size_t len, unsigned char *ouid);
 enum { LUNA_HEADER = 4 + OUID };
 extern const unsigned char luna_magic[4];
+
+/* luna_login.c */
+bool luna_is_protected(const struct luna_slot *slot);
+CK_RV luna_login(CK_SESSION_HANDLE handle, CK_USER_TYPE user, CK_BYTE *pin,
+                 CK_ULONG len);
+CK_RV luna_logout(CK_SESSION_HANDLE handle);
+CK_RV luna_set_pin(CK_SESSION_HANDLE handle, CK_BYTE *old, CK_ULONG old_len,
+                   CK_BYTE *new, CK_ULONG new_len);
 
 /* luna_clone.c */
 CK_RV CA_CloneObject(CK_SESSION_HANDLE target, CK_SESSION_HANDLE source, CK_ULONG type,

@@ -43,10 +43,9 @@ local function next_serial(hsm)
   return ("1682975235%03d"):format(229 + hsm.made)
 end
 
-local function token_slot(hsm, kind, label, options)
-  local token = hsm.soft:init_token(label, options)
+local function slot_over(hsm, kind, token, label, serial)
   local self = setmetatable({ hsm = hsm, token = token, label = label, pin = token.pin,
-    so_pin = token.so_pin, serial = next_serial(hsm) }, Partition)
+    so_pin = token.so_pin, serial = serial }, Partition)
   for _, name in ipairs { "aes", "pair", "rsa", "ec", "data", "import" } do
     self[name] = token[name]
   end
@@ -54,6 +53,10 @@ local function token_slot(hsm, kind, label, options)
   self:set("pin", token.pin)
   self.slot = add_slot(hsm, ("%s SLOT %s %s"):format(kind, folder(token), self.serial))
   return self
+end
+
+local function token_slot(hsm, kind, label, options)
+  return slot_over(hsm, kind, hsm.soft:init_token(label, options), label, next_serial(hsm))
 end
 
 -- options: domain (false: none; "red" otherwise), pin, so_pin; ped (true: on the protected
@@ -76,9 +79,12 @@ function Hsm:admin(label)
   return token_slot(self, "admin", label or "admin")
 end
 
--- A virtual slot over a partition that is there.
-function Hsm:ha(member)
-  return add_slot(self, ("ha SLOT %s %s"):format(folder(member.token), member.serial))
+-- A virtual slot over a partition that is there: the slot's number, and what it shows.
+function Hsm:ha(member, label)
+  local group = slot_over(self, "ha", member.token, label or "group",
+    ("1154438865%03d"):format(286 + #self.slots))
+  group:set("label", group.label)
+  return group.slot, group
 end
 
 function Hsm:answers(name, codes)

@@ -62,15 +62,16 @@ function TestSlots.test_slots_say_what_the_library_of_the_vendor_says()
   local hsm, a = pair()
   hsm:placeholder()
   hsm:admin("hsm-so")
-  hsm:ha(a)
+  hsm:ha(a, "both")
   local list = drive.run(hsm, { "slots all", "slots present", "slot 0", "slot 2", "slot 3",
-    "slot 4", "token 0", "token 1", "token 2", "token 9" })
+    "slot 4", "token 0", "token 1", "token 2", "token 4", "token 9" })
   lu.assertEquals(list, { "0x0 0 1 2 3 4", "0x0 0 1 3 4",
     "0x0 [Net Token Slot] [Safenet, Inc.] present", "0x0 [Net Token Slot] [Safenet, Inc.]",
     "0x0 [Admin Token Slot] [Safenet, Inc.] present",
     "0x0 [HA Virtual Card Slot] [Safenet, Inc.] present",
     "0x0 [payments] [1682975235230] [Safenet, Inc.]",
-    "0x0 [backup] [1682975235231] [Safenet, Inc.]", "0xE0", "0x3" })
+    "0x0 [backup] [1682975235231] [Safenet, Inc.]", "0xE0",
+    "0x0 [both] [1154438865290] [Safenet, Inc.]", "0x3" })
 end
 
 function TestSlots.test_a_placeholder_gives_no_session()
@@ -408,6 +409,14 @@ function TestLogin.test_a_role_with_a_challenge_takes_it_as_its_password()
   a:set("ped/black.wrong", 9)
   lu.assertEquals(drive.run(hsm, { "open a 0 rw", "login a user wrong", "login a user 5t4-EEq" }),
     { OK, "0x80000067", "0x80000007" })
+end
+
+function TestRoom.test_it_says_how_much_is_free_when_told()
+  local hsm, a = pair()
+  a:set("free", 4096)
+  lu.assertEquals(drive.run(hsm, { "token 0", "token 1" }), {
+    "0x0 [payments] [1682975235230] [Safenet, Inc.] free 4096",
+    "0x0 [backup] [1682975235231] [Safenet, Inc.]" })
 end
 
 return {

@@ -126,7 +126,7 @@ static void read_slot(const char *line, struct luna_slot *slot)
     slot->kind = (enum luna_kind)i;
 }
 
-static void forget(void)
+void luna_forget(void)
 {
     for (size_t i = 0; i < luna.count; i++)
         free(luna.slots[i].objects);
@@ -143,7 +143,7 @@ void luna_look_around(void)
     char path[PATH_MAX], line[256];
     FILE *file;
 
-    forget();
+    luna_forget();
     if (!state || strlen(state) >= sizeof luna.state)
         bad("LUNA_STATE");
     strcpy(luna.state, state);
