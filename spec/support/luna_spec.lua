@@ -289,6 +289,21 @@ function TestObjects.test_a_clone_is_the_original_to_the_last_attribute()
   lu.assertEquals(b.token:contents(), contents)
 end
 
+-- What SoftHSM refuses to copy or change, an empty label, and a date (which lies there in
+-- the clear).
+function TestObjects.test_a_clone_of_what_cannot_be_changed_or_copied_is_exact_too()
+  local hsm, a, b = pair()
+  lu.assertEquals(both(hsm, { "data a fixed 00 0x170 00", "data a single 01 0x171 00",
+    "data a - -", "key a dated token hidden", "copy a 4 0x110 3230323630313031",
+    "clone b a 0 1", "clone b a 0 2", "clone b a 0 3", "clone b a 0 5" }),
+    { "0x0 1", "0x0 2", "0x0 3", "0x0 4", "0x0 5", "0x0 2", "0x0 3", "0x0 4", "0x0 6" })
+  local contents, missing = a.token:contents(), 0
+  local there = {}
+  for _, object in ipairs(b.token:contents()) do there[object] = true end
+  for _, object in ipairs(contents) do missing = missing + (there[object] and 0 or 1) end
+  lu.assertEquals({ #contents, #b.token:files(), missing }, { 5, 4, 1 })
+end
+
 function TestObjects.test_a_hidden_key_stays_hidden_on_both_sides()
   local hsm = pair()
   lu.assertEquals(both(hsm, { "key a k token hidden", "get a 1 " .. CKA_VALUE, "clone b a 0 1",
