@@ -2,6 +2,7 @@
 #include "clone/unfinished.h"
 
 #include "pkcs11/object.h"
+#include "pkcs11/quirk.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +39,10 @@ kf_rv kf_unfinished_mark(struct kf_session *session, const char *of, size_t len,
     if (len > KF_UNFINISHED_MAX)
         return kf_fail(err, KFR_ARGUMENT, NULL, NULL, "a mark of %zu bytes is too long",
                        len);
+    if (kf_quirk_has(kf_session_module(session), KF_QUIRK_NO_TOKEN_DATA))
+        return kf_fail(err, KFR_NO_ENGINE, NULL, NULL,
+                       "this HSM keeps no data objects, and so no mark of a backup that "
+                       "is not finished");
     set = new_marks();
     if (set && kf_attributes_set_bool(set, CKA_PRIVATE, false) &&
         kf_attributes_set_bool(set, CKA_MODIFIABLE, true) &&

@@ -327,23 +327,29 @@ static const struct use *use_of(const struct kf_wrap_item *item)
     return NULL;
 }
 
-/* A token that keeps a key and cannot work with it (NSS: curves that it does not know). */
+/* Refusals to sign that say nothing of the key; any other is of a key that the token
+ * took and cannot work with. */
 static kf_rv of_no_use(struct kf_error *err, kf_rv rv)
 {
     static const kf_rv codes[] = {
-        CKR_HOST_MEMORY,        CKR_DOMAIN_PARAMS_INVALID, CKR_CURVE_NOT_SUPPORTED,
-        CKR_GENERAL_ERROR,      CKR_FUNCTION_FAILED,       CKR_DEVICE_ERROR,
+        CKR_MECHANISM_INVALID,     CKR_MECHANISM_PARAM_INVALID,
+        CKR_KEY_TYPE_INCONSISTENT, CKR_KEY_FUNCTION_NOT_PERMITTED,
+        CKR_KEY_SIZE_RANGE,        CKR_FUNCTION_NOT_SUPPORTED,
+        CKR_DATA_LEN_RANGE,        CKR_USER_NOT_LOGGED_IN,
+        CKR_OPERATION_ACTIVE,      CKR_DEVICE_REMOVED,
+        CKR_SESSION_CLOSED,        CKR_SESSION_HANDLE_INVALID,
+        KFR_CLOSED,                KFR_MEMORY,
     };
     char text[64];
     size_t i;
 
     for (i = 0; i < sizeof codes / sizeof codes[0]; i++)
         if (codes[i] == rv)
-            return kf_fail(err, KFR_NOT_CLONABLE, "C_Sign", NULL,
-                           "the clone was undone: the token takes this key and cannot "
-                           "sign with it (%s)",
-                           kf_name_text(KF_CKR, rv, text, sizeof text));
-    return KFR_OK; /* not to be had */
+            return KFR_OK;
+    return kf_fail(err, KFR_NOT_CLONABLE, "C_Sign", NULL,
+                   "the clone was undone: the token takes this key and cannot sign with "
+                   "it (%s)",
+                   kf_name_text(KF_CKR, rv, text, sizeof text));
 }
 
 /* The clone signs, and the public half of the original verifies it, in this process. */

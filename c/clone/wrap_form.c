@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-enum { BLOCK = 8, LEAST = 16 };
+enum { BLOCK = 8 };
 
 const char *kf_form_text(enum kf_wrap_form form)
 {
@@ -24,31 +24,19 @@ static kf_rv no_memory(struct kf_error *err)
 
 /* ---- making ---- */
 
-static kf_rv encode_blocks(const struct kf_form_key *key, const struct kf_secret *plain,
+/* PKCS#7 padding to a whole block. */
+static kf_rv encode_padded(const struct kf_form_key *key, const void *plain, size_t len,
                            struct kf_writer *out, struct kf_error *err)
 {
-    return kf_domain_wrap_blocks(key->domain, plain->data, plain->len, out, err);
-}
+    size_t whole = len / BLOCK * BLOCK + BLOCK;
+    struct kf_secret *all = kf_secret_new(whole);
+    kf_rv rv;
 
-/* `value` is as often behind the body as there are bytes to a whole block. */
-static struct kf_secret *padded(const void *plain, size_t len, size_t to, int value)
-{
-    struct kf_secret *all = kf_secret_new(to);
-
-    if (all) {
-        memcpy(all->data, plain, len);
-        memset(all->data + len, value, to - len);
-    }
-    return all;
-}
-
-static kf_rv encode_padded(const struct kf_form_key *key, const void *plain, size_t len,
-                           size_t to, int value, struct kf_writer *out,
-                           struct kf_error *err)
-{
-    struct kf_secret *all = padded(plain, len, to, value);
-    kf_rv rv = all ? encode_blocks(key, all, out, err) : no_memory(err);
-
+    if (!all)
+        return no_memory(err);
+    memcpy(all->data, plain, len);
+    memset(all->data + len, (int)(whole - len), whole - len);
+    rv = kf_domain_wrap_blocks(key->domain, all->data, all->len, out, err);
     kf_secret_free(all);
     return rv;
 }
@@ -70,24 +58,15 @@ static kf_rv encode_cbc(const struct kf_form_key *key, const void *plain, size_t
 }
 
 kf_rv kf_form_encode(const struct kf_form_key *key, const void *plain, size_t len,
-                     bool fill, struct kf_writer *out, struct kf_error *err)
+                     struct kf_writer *out, struct kf_error *err)
 {
-    size_t whole = (len + BLOCK - 1) / BLOCK * BLOCK;
-
     switch (key->form) {
     case KF_FORM_RFC5649:
         return kf_domain_wrap_bytes(key->domain, plain, len, out, err);
     case KF_FORM_RFC3394:
-        if (len < LEAST || (len != whole && !fill))
-            return kf_fail(err, KFR_ARGUMENT, "", "",
-                           "RFC 3394 has no room for a key of %zu bytes", len);
-        return encode_padded(key, plain, len, whole, 0, out, err);
+        return kf_domain_wrap_blocks(key->domain, plain, len, out, err);
     case KF_FORM_RFC3394_PKCS7:
-        whole = len / BLOCK * BLOCK + BLOCK;
-        if (whole < LEAST)
-            return kf_fail(err, KFR_ARGUMENT, "", "",
-                           "a key of %zu bytes is too short for RFC 3394", len);
-        return encode_padded(key, plain, len, whole, (int)(whole - len), out, err);
+        return encode_padded(key, plain, len, out, err);
     case KF_FORM_CBC_PAD:
         return encode_cbc(key, plain, len, out, err);
     }

@@ -14,7 +14,7 @@
 
 enum kf_wrap_form {
     KF_FORM_RFC5649,
-    KF_FORM_RFC3394,       /* whole blocks of 8 bytes; private keys with zeros after */
+    KF_FORM_RFC3394,       /* whole blocks of 8 bytes */
     KF_FORM_RFC3394_PKCS7, /* PKCS#7 padding to 8 bytes before RFC 3394 (NSS's 0x210A) */
     KF_FORM_CBC_PAD        /* PKCS#11 v2.40, 2.8.10, under a transport key */
 };
@@ -29,10 +29,10 @@ struct kf_form_key {
     const unsigned char *iv;           /* KF_CRYPTO_BLOCK bytes */
 };
 
-/* KFR_ARGUMENT: that form has no room for a body of that length. `fill`: zero bytes may
- * follow the body (it is DER, which says its own length). */
+/* KFR_ARGUMENT: that form has no room for a body of that length. Zeros after a private key
+ * would make room, and NSS makes keys of such a body that do not work. */
 kf_rv kf_form_encode(const struct kf_form_key *key, const void *plain, size_t len,
-                     bool fill, struct kf_writer *out, struct kf_error *err);
+                     struct kf_writer *out, struct kf_error *err);
 /* KFR_DAMAGED: not of that form, or not under that key; KF_FORM_CBC_PAD alone may give
  * other bytes instead, since it authenticates nothing. */
 kf_rv kf_form_decode(const struct kf_form_key *key, const void *bytes, size_t len,

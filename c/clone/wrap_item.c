@@ -121,8 +121,9 @@ done:
 /* ---- templates ---- */
 
 /* All, or what a module must take (identity, rights and the numbers of a key), or what
- * every module knows since PKCS#11 v2.1. */
-enum level { LEVEL_FULL, LEVEL_NEEDED, LEVEL_LEAST, LEVELS };
+ * every module knows since PKCS#11 v2.1, or that with CKA_SENSITIVE (tokens that keep no
+ * other key). */
+enum level { LEVEL_FULL, LEVEL_NEEDED, LEVEL_LEAST, LEVEL_SENSITIVE, LEVELS };
 
 unsigned kf_wrap_roles(const struct kf_row *rows, size_t count, uint64_t type)
 {
@@ -197,7 +198,7 @@ static bool is_sent(const struct kf_wrap_item *item,
 
     if (type == CKA_TOKEN || type >= CKA_VENDOR_DEFINED || (roles & KF_ROLE_COMPUTED))
         return false;
-    if (level == LEVEL_LEAST && !is_least(type))
+    if (level >= LEVEL_LEAST && !is_least(type))
         return false;
     if (kf_wrap_true_by_default(type))
         return kf_wrap_is_whole(aim) && attribute->len == 1 && !attribute->value[0];
@@ -253,6 +254,8 @@ static kf_rv build_set(const struct kf_wrap_item *item, enum level level,
     }
     if (good && unwraps(item))
         shorten(set, rows, count);
+    if (good && level == LEVEL_SENSITIVE && kf_wrap_is_key(item->object_class))
+        good = kf_attributes_set_bool(set, CKA_SENSITIVE, true);
     if (good && item->public_value.len)
         good = kf_attributes_set(set, KF_CKA_NSS_DB, KF_BYTES, item->public_value.data,
                                  item->public_value.len);
@@ -352,6 +355,17 @@ static kf_rv add_public_value(struct kf_wrap_format *format, struct kf_wrap_item
                : rv;
 }
 
+/* A session object may be had of what the token does not keep: said before. */
+static kf_rv check_kept(const struct kf_wrap_format *format,
+                        const struct kf_wrap_item *item, struct kf_error *err)
+{
+    if (item->object_class != CKO_DATA ||
+        !kf_quirk_has(kf_session_module(format->session), KF_QUIRK_NO_TOKEN_DATA))
+        return KFR_OK;
+    return kf_fail(err, KFR_NOT_CLONABLE, NULL, NULL,
+                   "the target's module keeps no objects of the class CKO_DATA");
+}
+
 /* One level after the other, as long as the refusals are about the template. */
 static kf_rv make(struct kf_wrap_format *format, const struct kf_wrap_item *item,
                   enum kf_wrap_aim aim, CK_OBJECT_HANDLE *out, struct kf_error *err)
@@ -364,18 +378,35 @@ static kf_rv make(struct kf_wrap_format *format, const struct kf_wrap_item *item
     return rv ? first : KFR_OK;
 }
 
+/* C_UnwrapKey does not make this key, by none of its ways. */
+static bool is_about_unwrapping(kf_rv rv)
+{
+    static const kf_rv codes[] = {
+        CKR_KEY_TYPE_INCONSISTENT, CKR_TEMPLATE_INCOMPLETE,
+        CKR_WRAPPED_KEY_INVALID,   CKR_WRAPPED_KEY_LEN_RANGE,
+        CKR_DATA_LEN_RANGE,        CKR_KEY_SIZE_RANGE,
+        KFR_NO_ENGINE,             KFR_ARGUMENT,
+    };
+    size_t i;
+
+    for (i = 0; i < sizeof codes / sizeof codes[0]; i++)
+        if (codes[i] == rv)
+            return true;
+    return false;
+}
+
 kf_rv kf_wrap_make(struct kf_wrap_format *format, struct kf_wrap_item *item,
                    enum kf_wrap_aim aim, CK_OBJECT_HANDLE *out, struct kf_error *err)
 {
-    kf_rv first = add_public_value(format, item, err);
+    kf_rv first = check_kept(format, item, err);
 
     *out = CK_INVALID_HANDLE;
+    if (!first)
+        first = add_public_value(format, item, err);
     if (first)
         return first;
     first = make(format, item, aim, out, err);
-    if ((kf_wrap_is_about_template(first) || first == CKR_KEY_TYPE_INCONSISTENT ||
-         first == CKR_TEMPLATE_INCOMPLETE || first == KFR_NO_ENGINE) &&
-        unwraps(item) && open_body(format, item)) {
+    if ((kf_wrap_is_about_template(first) || is_about_unwrapping(first)) && unwraps(item) && open_body(format, item)) {
         item->create = !make(format, item, aim, out, NULL);
         if (item->create)
             return KFR_OK;

@@ -146,19 +146,14 @@ kf_rv kf_way_wrap(struct kf_wrap_format *format, const struct kf_wrap_way *way,
     return rv;
 }
 
-static bool is_private(const struct kf_attributes *set)
-{
-    return kf_attributes_ulong(set, CKA_CLASS, CKO_SECRET_KEY) == CKO_PRIVATE_KEY;
-}
-
 static kf_rv turn(const struct kf_form_key *form, const void *body, size_t len,
-                  bool fill, struct kf_writer *out, struct kf_error *err)
+                  struct kf_writer *out, struct kf_error *err)
 {
     struct kf_secret *plain = NULL;
     kf_rv rv = kf_domain_unwrap_bytes(form->domain, body, len, &plain, err);
 
     if (!rv)
-        rv = kf_form_encode(form, plain->data, plain->len, fill, out, err);
+        rv = kf_form_encode(form, plain->data, plain->len, out, err);
     kf_secret_free(plain);
     return rv;
 }
@@ -176,7 +171,7 @@ kf_rv kf_way_unwrap(struct kf_wrap_format *format, const struct kf_wrap_way *way
 
     *out = CK_INVALID_HANDLE;
     if (!rv && way->form != KF_FORM_RFC5649) {
-        rv = turn(&form, body, len, is_private(set), &turned, err);
+        rv = turn(&form, body, len, &turned, err);
         body = turned.data;
         len = turned.len;
     }

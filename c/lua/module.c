@@ -184,8 +184,8 @@ What this module is known to do otherwise than PKCS#11 says, beyond what keyferr
 by itself.
 @function module:quirks
 @treturn table array of tables: `name`, and the `reason` in a sentence. Names:
-  `needs_public_value`, `same_id_overwrites`, `keys_private`, `so_pin_empty`, `label_fixed`,
-  `serial_shared`
+  `needs_public_value`, `same_id_overwrites`, `keys_private`, `no_token_data`, `so_pin_empty`,
+  `label_fixed`, `serial_shared`
 */
 static int module_quirks(lua_State *L)
 {

@@ -11,14 +11,15 @@
 
 static const struct kf_quirk_row rows[] = {
     {KF_QUIRK_NEEDS_PUBLIC_VALUE, "needs_public_value", NSS,
-     "C_UnwrapKey and C_CreateObject of an EC, DSA or DH private key answer "
-     "CKR_TEMPLATE_INCOMPLETE without the public value in CKA_NSS_DB, and believe "
-     "whatever is in it"},
+     "C_UnwrapKey of an EC or DSA private key answers CKR_TEMPLATE_INCOMPLETE without the "
+     "public value in CKA_NSS_DB, and believes whatever is in it"},
     {KF_QUIRK_SAME_ID_OVERWRITES, "same_id_overwrites", NSS,
      "a new token key of the class and CKA_ID of an old one overwrites it, with CKR_OK "
      "and the old handle"},
     {KF_QUIRK_KEYS_PRIVATE, "keys_private", NSS,
      "secret and private keys are private, whatever CKA_PRIVATE says of them"},
+    {KF_QUIRK_NO_TOKEN_DATA, "no_token_data", NSS,
+     "a data object on the token is refused with CKR_ATTRIBUTE_VALUE_INVALID"},
     {KF_QUIRK_SO_PIN_EMPTY, "so_pin_empty", NSS,
      "there is no security officer: C_Login takes CKU_SO with an empty PIN, and only "
      "before the user has one"},

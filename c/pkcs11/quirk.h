@@ -13,9 +13,10 @@
 #include <stddef.h>
 
 enum kf_quirk {
-    KF_QUIRK_NEEDS_PUBLIC_VALUE, /* EC, DSA, DH private keys: not without KF_CKA_NSS_DB */
+    KF_QUIRK_NEEDS_PUBLIC_VALUE, /* EC and DSA private keys: not without KF_CKA_NSS_DB */
     KF_QUIRK_SAME_ID_OVERWRITES, /* a new key takes the place of one of its CKA_ID */
     KF_QUIRK_KEYS_PRIVATE,       /* keys show themselves to nobody without a login */
+    KF_QUIRK_NO_TOKEN_DATA,      /* data objects for a session only */
     KF_QUIRK_SO_PIN_EMPTY,       /* the SO logs in with an empty PIN, after C_InitToken */
     KF_QUIRK_LABEL_FIXED,        /* C_InitToken does not look at the label */
     KF_QUIRK_SERIAL_SHARED       /* all tokens have one serial number */

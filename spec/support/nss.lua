@@ -5,7 +5,10 @@
 --   local db = nss.empty("NSS-A")        a database that nobody has initialised
 --   db:session()                         logged in, read/write; db:close()
 --   db:entry("name")                     an entry of `hsms` in a configuration, as Lua text
---   nss.fresh("NSS-F", { fips = true })  the FIPS token of the same library
+--   nss.fresh("NSS-L", { lies = "C_GetMechanismList drop 0x210B" })   behind support/liar.c
+--   nss.fresh("NSS-F", { fips = true })  the FIPS token of the same library; one at a time,
+--                                        since it checks the library's file and so is no copy
+local build = require("support.build")
 local core = require("keyferry.core")
 local shell = require("support.shell")
 local tmp = require("support.tmp")
@@ -31,18 +34,30 @@ end
 -- Without them each PIN that is set or tried costs a good part of a second.
 M.env = { NSS_MAX_MP_PBE_ITERATION_COUNT = "1", NSS_MIN_MP_PBE_ITERATION_COUNT = "1" }
 
+-- What the module finds in its environment.
+local function environment(db)
+  local env = { }
+  for name, value in pairs(M.env) do env[name] = value end
+  if db.lies then
+    env.LIAR_MODULE, env.LIAR_SCRIPT = M.module(), tmp.file(db.lies .. "\n", "lies")
+  end
+  return env
+end
+
 local function parameters(db)
   local description = db.fips and "FIPSTokenDescription" or "dbTokenDescription"
   return ("configdir='sql:%s' certPrefix='' keyPrefix='' secmod='' flags= %s='%s'")
     :format(db.dir, description, db.label)
 end
 
--- options: fips; pin ("user pin 7", and one that the FIPS token takes); dir (one that is there).
+-- options: fips; lies; pin; dir (one that is there).
 function M.empty(label, options)
   options = options or {}
   local db = setmetatable({ label = label, fips = options.fips, dir = options.dir or
-    tmp.memory("nss"), pin = options.pin or "User-pin-7", slot = options.fips and 3 or 2 }, Db)
+    tmp.memory("nss"), pin = options.pin or "user Pin 7x", slot = options.fips and 3 or 2 }, Db)
   db.init_args = parameters(db)
+  db.lies = options.lies
+  db.module, db.env = db.lies and build.tool("liar.so") or M.module(), environment(db)
   db.functions = db.fips and "FC_GetFunctionList" or nil
   return db
 end
@@ -54,7 +69,7 @@ end
 
 function Db:open()
   if not self.loaded then
-    self.loaded = assert(core.module(M.module(), { private_copy = true, env = M.env,
+    self.loaded = assert(core.module(self.module, { private_copy = not self.fips, env = self.env,
       init_args = self.init_args, functions = self.functions }))
   end
   return self.loaded
@@ -97,9 +112,9 @@ end
 
 function Db:entry(name, more)
   local env = {}
-  for key, value in pairs(M.env) do table.insert(env, ("%s = %q"):format(key, value)) end
+  for key, value in pairs(self.env) do table.insert(env, ("%s = %q"):format(key, value)) end
   table.sort(env)
-  local fields = { field("name", name), field("module", M.module()),
+  local fields = { field("name", name), field("module", self.module),
     field("init_args", self.init_args), ("env = { %s }"):format(table.concat(env, ", ")) }
   table.insert(fields, field("functions", self.functions))
   table.insert(fields, more)
