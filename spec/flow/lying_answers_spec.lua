@@ -47,6 +47,7 @@ local OBJECTS = {
   "C_GetAttributeValue after 12 CKR_OBJECT_HANDLE_INVALID",
   "C_GetObjectSize says -1", "C_GetObjectSize size -1", "* after 60 CKR_OBJECT_HANDLE_INVALID",
 }
+for n = 40, 90, 5 do table.insert(OBJECTS, ("* rotate %d"):format(n)) end
 
 local MAKING = {
   "C_CreateObject * CKR_OK", "C_CreateObject handle 0", "C_CreateObject handle 2",

@@ -44,11 +44,11 @@ local function same(name, a, b)
 end
 
 -- What a token that does not know the attribute does: the default that PKCS#11 gives (v2.40, 4.4),
--- or nothing at all.
+-- or nothing at all, or that nobody knows (CK_UNAVAILABLE_INFORMATION).
 local DEFAULTS = { copyable = true, destroyable = true, modifiable = true }
 
 local function is_nothing(name, value)
-  return value == "" or type(value) == "table" and next(value) == nil
+  return value == "" or value == -1 or type(value) == "table" and next(value) == nil
     or DEFAULTS[name] ~= nil and value == DEFAULTS[name]
 end
 

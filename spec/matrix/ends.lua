@@ -1,12 +1,15 @@
 -- SPDX-License-Identifier: MIT
 -- The ends of the matrix: each makes partitions, and says by which engine they are worked.
 --
---   ends[i] = { name =, engine =, source = function(stock) -> place, target = function() -> place }
+--   ends[i] = { name =, engine = (nil: the one that fits best), source = function(stock) -> place,
+--     target = function(from) -> place, like = name of an end with the same engine and tokens }
+--   `from`: the end that is the source
 -- A place is { open = function(self, writable) -> session, close = function(self) }: nothing of it
 -- is loaded between the two. `stock(session)` fills a source, and gives what became of each kind.
 local core = require("keyferry.core")
 local build = require("support.build")
 local liar = require("support.liar")
+local luna = require("support.luna")
 local nss = require("support.nss")
 local process = require("support.process")
 local shell = require("support.shell")
@@ -91,8 +94,8 @@ local function soft_target()
   return copy_of(blank)
 end
 
-local function soft(name, engine, at)
-  return { name = name, engine = engine,
+local function soft(name, engine, at, like)
+  return { name = name, engine = engine, like = like,
     source = function(stock)
       local token, made = soft_source(stock)
       return at(token), made
@@ -113,7 +116,51 @@ local function nss_place(label)
     find = function(slot) return slot.slot == db.slot end }
 end
 
+-- Luna ------------------------------------------------------------------------------------------
+
+-- Partitions of one library are worked through one module, which goes with the last of them.
+local function shared_module(hsm)
+  local users, module = 0, nil
+  return function()
+    if users == 0 then module = assert(core.module(hsm.module, { env = hsm.env })) end
+    users = users + 1
+    return { slots = function() return module:slots() end,
+      session = function(_, ...) return module:session(...) end,
+      close = function()
+        users = users - 1
+        if users == 0 then module:close() end
+      end }
+  end
+end
+
+local function luna_place(hsm, label)
+  local partition = hsm:partition(label)
+  return place { pin = partition.pin, hsm = hsm, load = hsm.load,
+    find = function(slot) return slot.serial == partition.serial end }
+end
+
+local function luna_hsm()
+  local hsm = luna.fresh()
+  hsm.load = shared_module(hsm)
+  return hsm
+end
+
+local luna_end = { name = "Luna stand-in",
+  source = function(stock)
+    local at = luna_place(luna_hsm(), "source")
+    local made = stock(at:open(true))
+    at:close()
+    return at, made
+  end }
+
+local targets = 0
+function luna_end.target(from)
+  targets = targets + 1
+  return luna_place(from == luna_end and from.stocked.hsm or luna_hsm(), "target " .. targets)
+end
+
 return {
+  luna_end,
   soft("SoftHSM, softhsm", "softhsm", soft_place),
   soft("SoftHSM, wrap", "wrap", soft_place),
   { name = "NSS, wrap", engine = "wrap",
@@ -124,5 +171,5 @@ return {
       return at, made
     end,
     target = function() return nss_place("target") end },
-  soft("protected path, wrap", "wrap", path_place),
+  soft("protected path, wrap", "wrap", path_place, "SoftHSM, wrap"),
 }
