@@ -1,7 +1,7 @@
 # What the specs and the bench need besides the product. Included by the Makefile. Not
 # sanitized with it (SPEC_SANITIZE does that): other people's programs load liar.so, too.
-SPEC_FUZZ  := $(addprefix $(B)/spec/fuzz_,sealed attributes material softhsm_store stream)
-SPEC_CORE  := $(B)/spec/sealed $(B)/spec/core_check $(SPEC_FUZZ)
+SPEC_FUZZ  := $(addprefix $(B)/spec/fuzz_,sealed attributes material softhsm_store stream share)
+SPEC_CORE  := $(B)/spec/sealed $(B)/spec/core_check $(B)/spec/shamir_check $(SPEC_FUZZ)
 SPEC_TOOLS := $(addprefix $(B)/spec/,liar.so mortal.so not_pkcs11.so luna.so luna_liar.so drive softhsm_dump fill loop) $(SPEC_CORE)
 SPEC_CC     = $(CC) $(CPPFLAGS) $(FLOOR_pkcs11) $(WARN) $(CFLAGS) $(HARDEN) $(SPEC_SANITIZE)
 SPEC_LINK   = $(LDFLAGS) $(call PKG,--libs,libcrypto) -ldl
@@ -28,6 +28,7 @@ $(B)/spec/loop: $(addprefix $(B)/spec/,bench/loop.o bench/token.o support/image.
 # These have the core inside, and are sanitized with it.
 $(B)/spec/sealed: $(B)/spec/fixtures/sealed.o
 $(B)/spec/core_check: $(B)/spec/clone/core_check.o
+$(B)/spec/shamir_check: $(B)/spec/base/shamir_check.o
 $(SPEC_FUZZ): $(B)/spec/fuzz_%: $(B)/spec/fuzz/%.o $(B)/spec/fuzz/replay.o
 $(SPEC_CORE): $(CORE)
 	$(CC) $(SANITIZE) $(SPEC_SANITIZE) -o $@ $^ $(LDFLAGS) $(LIBS)

@@ -249,8 +249,9 @@ static kf_rv other_threshold(const struct kf_share *share, const struct kf_share
     char name[NAME], other_name[NAME];
 
     return kf_fail(err, KFR_SHARE, NULL, "one of them is not of this set",
-                   "%s of set %04x says that %d %s are needed, %s that %d are",
-                   name_of(share, name), share->set, needed, what,
+                   "%s of set %04x is of another threshold: by it, the %s needed are %d, "
+                   "by %s they are %d",
+                   name_of(share, name), share->set, what, needed,
                    name_of(other, other_name), other_needed);
 }
 
@@ -322,46 +323,46 @@ static kf_rv sort(const struct kf_share *const *shares, size_t count,
     return KFR_OK;
 }
 
-static kf_rv wrong_count(const struct kf_share *of, const char *what, size_t given,
-                         size_t needed, struct kf_error *err)
+/* `whose`: "" or " of group 2". */
+static kf_rv wrong_count(const struct kf_share *of, const char *what, const char *whose,
+                         size_t given, size_t needed, struct kf_error *err)
 {
     const char *colour = kf_colour_name(kf_share_colour(of));
+    bool one = needed == given + 1;
 
     if (given < needed)
         return kf_fail(err, KFR_SHARE, NULL, NULL,
-                       "%zu more %s of set %04x (%s) %s needed: %zu of %zu %s there",
-                       needed - given, what, of->set, colour,
-                       needed - given == 1 ? "is" : "are", given, needed,
-                       given == 1 ? "is" : "are");
+                       "%zu more %s%s%s of set %04x (%s) %s needed: %zu of %zu %s there",
+                       needed - given, what, one ? "" : "s", whose, of->set, colour,
+                       one ? "is" : "are", given, needed, given == 1 ? "is" : "are");
     return kf_fail(err, KFR_SHARE, NULL, "leave the others out",
-                   "too many %s of set %04x (%s): %zu, and exactly %zu are combined", what,
-                   of->set, colour, given, needed);
+                   "too many %ss%s of set %04x (%s): %zu are there, and exactly %zu %s "
+                   "needed",
+                   what, whose, of->set, colour, given, needed,
+                   needed == 1 ? "is" : "are");
 }
 
 static kf_rv check_counts(const struct kf_share *first, const struct group *groups,
                           struct kf_error *err)
 {
-    bool one = first->group_count == 1;
     size_t there = 0;
 
     for (size_t i = 0; i < KF_SHARE_MAX_COUNT; i++)
         there += groups[i].count > 0;
     if (there > first->group_threshold)
-        return wrong_count(first, "groups", there, first->group_threshold, err);
+        return wrong_count(first, "group", "", there, first->group_threshold, err);
     for (size_t i = 0; i < KF_SHARE_MAX_COUNT; i++) {
         size_t given = groups[i].count, needed = groups[i].threshold;
-        char what[NAME];
+        char whose[NAME] = "";
 
         if (!given || given == needed)
             continue;
-        snprintf(what, sizeof what, given + 1 == needed ? "share" : "shares");
-        if (!one)
-            snprintf(what, sizeof what, "shares of group %zu", i + 1);
-        return wrong_count(first, what, given, needed, err);
+        if (first->group_count > 1)
+            snprintf(whose, sizeof whose, " of group %zu", i + 1);
+        return wrong_count(first, "share", whose, given, needed, err);
     }
     if (there < first->group_threshold)
-        return wrong_count(first, there + 1 == first->group_threshold ? "group" : "groups",
-                           there, first->group_threshold, err);
+        return wrong_count(first, "group", "", there, first->group_threshold, err);
     return KFR_OK;
 }
 

@@ -32,6 +32,7 @@ for driver, files in pairs {
   material = "spec/fuzz/seeds/material-*",
   softhsm_store = "spec/fuzz/seeds/softhsm_store-*",
   stream = "spec/fixtures/*.stream spec/fuzz/seeds/stream-*",
+  share = "spec/fuzz/seeds/share-*",
 } do
   TestDecoders["test_" .. driver .. "_survives_changed_bytes_and_keeps_its_promises"] = function()
     local seeds = shell.lines("ls " .. files)
