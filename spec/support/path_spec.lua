@@ -118,6 +118,9 @@ function TestParts.test_keys_of_two_sets_are_a_wrong_key()
   put("user.keys/1", "black key")
   put("user.keys/2", "another key")
   lu.assertEquals(login(hsm, slot, "-"), "0xA0")
+  put("user.keys/1", "another key")
+  put("user.keys/2", "black key")
+  lu.assertEquals(login(hsm, slot, "-"), "0xA0")
 end
 
 function TestParts.test_more_keys_than_needed_are_not_asked_for()
