@@ -63,7 +63,7 @@ return {
     options = {
         keyferry.option("file", { word = true, required = true,
             help = "The file of the sealed stream; - is the standard input." }),
-        keyferry.option("domain", {
+        keyferry.option("domain", { shares = false,
             help = "The cloning domain of its source: what is shown is authenticated. "
                 .. "KEYFERRY_DOMAIN without it; never asked for." }),
         keyferry.option("defaultdomain"),

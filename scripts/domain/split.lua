@@ -25,9 +25,7 @@ return {
         option("n", { required = true, help = "How many shares there are, at most 16." }),
         option("domain", { max = 250, prompt = "Please enter the cloning domain to be split:",
             again = "Please re-enter the cloning domain to be split:",
-            help = "The domain, at most 250 bytes; KEYFERRY_DOMAIN, or asked for, without it. At "
-                .. "the question a share of it may be entered, or Enter alone: then the others "
-                .. "are asked for." }),
+            help = "The domain, at most 250 bytes; KEYFERRY_DOMAIN, or asked for, without it." }),
         option("path"),
     },
     rules = ped.conflict,

@@ -107,7 +107,8 @@ return {
         option("password"),
         option("tokenpw", { help = "The Crypto Officer password of the backup partition, when it "
             .. "is there; KEYFERRY_TOKENPW, or asked for, without it." }),
-        option("domain", { help = "The cloning domain, where a partition that is there has none "
+        option("domain", { shares = false,
+            help = "The cloning domain, where a partition that is there has none "
             .. "of its own; KEYFERRY_DOMAIN without it." }),
         option("defaultdomain"),
         option("add", { help = "Plan to add to the backup partition (the default)." }),

@@ -381,7 +381,7 @@ function TestPedQuestions.test_a_share_not_written_down_is_shown_again()
   local done = scene:command("ped create", { colour = "black", m = 2, n = 2 },
     { answers = { ["1 of 2"] = { "no", "no", "yes" }, ["2 of 2"] = "yes" } })
   lu.assertEquals({ done.status, #done.asked }, { 0, 4 }, done.err)
-  lu.assertStrContains(done.out, "Black key 2 of 2")
+  lu.assertStrContains(done.out, "Black key 2 of 2 (set")
 end
 
 return { TestPedLibrary = TestPedLibrary, TestPedCommands = TestPedCommands,

@@ -41,7 +41,7 @@ function M:another_domain(attempt)
         return nil
     end
     return assert(keyferry.domain(assert(self:secret{
-        prompt = "The cloning domain does not match. Please enter it again:",
+        prompt = "The cloning domain does not match. Please enter it again:", shares = true,
     })))
 end
 

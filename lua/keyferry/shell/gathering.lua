@@ -17,10 +17,8 @@ local TRIES = 3
 -- A key is of 32 bytes (core.share.create), which SLIP-0039 makes 33 words of.
 local KEYS, KEY_WORDS = { blue = true, black = true, red = true }, 33
 
---- Whose a share is, at the beginning of a sentence.
-M.TITLES = {
-    blue = "Blue key", black = "Black key", red = "Red key", domain = "Domain share",
-}
+--- What shares are of, at the beginning of a sentence.
+M.TITLES = { blue = "Blue key", black = "Black key", red = "Red key", domain = "Domain" }
 
 local function refuse(code, what, hint)
     return nil, core.error({ code = code, what = what, hint = hint })
@@ -172,18 +170,18 @@ end
 
 local function question_of(ring, what)
     local first = ring.list[1]
-    local title = M.TITLES[first and first:colour() or what.colour] or "Share"
+    local title = M.TITLES[first and first:colour() or what.colour] or "Key or domain"
     local of = what.of and " for " .. what.of or ""
     if not first then
-        return ("%s%s, the first share: its words, or the path of its file:"):format(title, of)
+        return ("%s%s: the words of a share, or the path of its file:"):format(title, of)
     end
     local place, needed = #ring.list + 1, #ring.list + ring:missing()
-    return ("%s%s, set %s, share %d of %d: its words, or the path of its file:"):format(title,
-        of, first:set(), place, needed)
+    return ("%s%s: share %d of %d (set %s), its words, or the path of its file:"):format(title,
+        of, place, needed, first:set())
 end
 
 local function no_terminal(ring, what)
-    local title = (M.TITLES[what.colour] or "Share"):lower()
+    local title = (M.TITLES[what.colour] or "Key or domain"):lower()
     local of = what.of and " for " .. what.of or ""
     local lacks = ring:missing() and ("%d of %d shares are there"):format(#ring.list,
         #ring.list + ring:missing()) or "no share is there"

@@ -65,7 +65,7 @@ local function option_rows(spec, dashes)
     for i, option in ipairs(spec) do
         left[i] = { (option.word and options.word_name(option) .. ", " or "")
             .. dashed(option.name, dashes) .. value_of(option),
-            dashed(options.shortcut(spec, option.name), dashes), option.help }
+            dashed(options.shortcut(spec, option.name), dashes), options.help_of(option) }
         size = math.max(size, #left[i][1])
     end
     return left, size

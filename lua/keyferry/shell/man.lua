@@ -153,6 +153,8 @@ end
 local GENERAL = {
     { "KEYFERRY_HOME", "The home, unless --home is given." },
     { "SOFTHSM2_CONF", "The configuration of the system's SoftHSM, which is the HSM softhsm." },
+    { "KEYFERRY_PED", "Files of shares, and folders with such files, ':' between them: of PED keys "
+        .. "and of domains. Without enough of them shares are asked for on the terminal." },
 }
 local AT_TERMINAL = {
     { "NO_COLOR", "When set and not empty: no colour." },
@@ -194,7 +196,7 @@ local function variable_of(option)
 end
 
 local function about(spec, option, dashes)
-    local parts = { sentence(option.help) }
+    local parts = { sentence(options.help_of(option)) }
     local shortcut, variable = options.shortcut(spec, option.name), variable_of(option)
     if option.choices then
         parts[#parts + 1] = ("One %sof %s."):format(option.kind == "list" and "or several "

@@ -133,6 +133,20 @@ function M.names_of(spec)
     return names
 end
 
+-- Of a domain, which is not said in its question.
+local AS_SHARES = "At the question a share of it does, too, or Enter alone: then the others are "
+    .. "asked for."
+
+--- The help of an option, with what follows from its other fields.
+-- @tparam table option
+-- @treturn string
+function M.help_of(option)
+    if not option.shares then
+        return option.help
+    end
+    return option.help .. (option.help:find("[.!?]$") and " " or ". ") .. AS_SHARES
+end
+
 --- An option table with -help, which every command has.
 function M.with_help(spec)
     local all = {}

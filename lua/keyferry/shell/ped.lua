@@ -59,11 +59,12 @@ function M:ped_shares(from)
     return gathering.one(self.output)
 end
 
---- A share in a few words: "Black key 1 of 3, set 1a2b".
+--- A share in a few words: "Black key 1 of 3 (set 1a2b)".
 -- @tparam share share
 -- @treturn string
 function M.share_title(_, share)
-    return ("%s %d%s, set %s"):format(gathering.TITLES[share:colour()], share:number(),
+    local of = share:colour() == "domain" and "Domain share" or gathering.TITLES[share:colour()]
+    return ("%s %d%s (set %s)"):format(of, share:number(),
         share:count() and " of " .. share:count() or "", share:set())
 end
 
@@ -87,7 +88,11 @@ end
 
 local function show(ctx, shares, otherwise)
     for i, share in ipairs(shares) do
-        local ok, err = ask.show_share(share, ctx:share_title(share), ctx.output)
+        local title = ctx:share_title(share)
+        if share:needed() > 1 then
+            title = ("%s: any %d of the set are needed"):format(title, share:needed())
+        end
+        local ok, err = ask.show_share(share, title, ctx.output)
         if not ok and status.code(err) == "KFR_INTERRUPTED" then
             err = core.error({ code = "KFR_INTERRUPTED", hint = otherwise,
                 what = ("interrupted when %d of %d shares had been written down"):format(i - 1,
