@@ -1,0 +1,337 @@
+-- SPDX-License-Identifier: MIT
+-- NSS softoken as source and target: what goes there and comes back is its original at work, and
+-- what cannot be kept is said of each object.
+local lu = require("luaunit")
+
+local core = require("keyferry.core")
+local fidelity = require("flow.fidelity")
+local keyferry = require("keyferry")
+local nss = require("support.nss")
+local once = require("support.once")
+local scene = require("flow.scene")
+local shell = require("support.shell")
+local zoo = require("support.zoo")
+
+local domain = fidelity.domain
+
+-- One of each, and what NSS is mostly used for.
+local source = once(function()
+  local token = zoo.copy(fidelity.source())
+  local session = zoo.session(token)
+  local rsa = { modulus_bits = 2048, public_exponent = "\1\0\1", verify = true, encrypt = true }
+  zoo.pair(session, "web", "rsa_pkcs_key_pair_gen", rsa, { sign = true, decrypt = true })
+  zoo.pair(session, "held", "rsa_pkcs_key_pair_gen", rsa,
+    { sign = true, decrypt = true, extractable = false })
+  zoo.close(token)
+  return token
+end)
+
+-- Backs up all that `from` has to `to` (sessions); gives { results =, source =, target = }.
+local function ferry(from, to, more)
+  local run = { source = from, target = to, results = {} }
+  local options = { source = from, target = to, domain = domain(), mode = "add", verify = true,
+    on_result = function(result) table.insert(run.results, result) end }
+  for name, value in pairs(more or {}) do options[name] = value end
+  run.report = keyferry.backup(options)
+  return run
+end
+
+-- "class label" of each with a status, and what `what` says of it.
+local function table_of(run, status, what)
+  local map = {}
+  for _, result in ipairs(run.results) do
+    if result.status == status then
+      map[result.object.class .. " " .. result.object.label] = what(result)
+    end
+  end
+  return map
+end
+
+local function lost(run)
+  return table_of(run, "cloned", function(result) return result.lost end)
+end
+
+local function refused(run)
+  return table_of(run, "failed", function(result) return result.err.code end)
+end
+
+local function count(map)
+  local n = 0
+  for _ in pairs(map) do n = n + 1 end
+  return n
+end
+
+-- To NSS ----------------------------------------------------------------------------------------
+
+local there = once(function()
+  local db = nss.fresh("NSS-A")
+  local run = ferry(zoo.session(source(), { writable = false }), db:session())
+  run.db = db
+  return run
+end)
+
+local TestThere = {}
+
+-- "same id" is one CKA_ID for six keys: the first of them is in.
+function TestThere.test_what_does_not_go_and_why()
+  local expected = { ["public_key secp256k1"] = "CKR_DOMAIN_PARAMS_INVALID",
+    ["private_key secp256k1"] = "CKR_DOMAIN_PARAMS_INVALID",
+    ["domain_parameters dh parameters"] = "CKR_KEY_TYPE_INCONSISTENT",
+    ["domain_parameters dsa parameters"] = "CKR_FUNCTION_FAILED",
+    ["certificate certificate private"] = "CKR_ATTRIBUTE_VALUE_INVALID" }
+  for _, label in ipairs { "ed25519", "ed25519 readable", "x25519" } do
+    expected["public_key " .. label] = "CKR_ATTRIBUTE_VALUE_INVALID"
+    expected["private_key " .. label] = "CKR_TEMPLATE_INCOMPLETE"
+  end
+  for _, name in ipairs { "private_key rsa", "secret_key mechanisms", "secret_key templates",
+    "secret_key fixed" } do
+    expected[name] = "KFR_DIFFERS" -- NSS would give them rights
+  end
+  local is = refused(there())
+  for name, code in pairs(is) do
+    if name:find("^data ") then lu.assertEquals(code, "KFR_NOT_CLONABLE", name)
+    elseif code == "KFR_CONFLICT" then is[name] = nil end
+    if name:find("^data ") then is[name] = nil end
+  end
+  lu.assertEquals(is, expected)
+end
+
+function TestThere.test_all_others_arrive_and_work()
+  lu.assertTrue(there().report.cloned >= 70, there().report.cloned)
+  fidelity.assert_all_work(there(), { certificate = 1, secret_key = 5, public_key = 1 })
+end
+
+function TestThere.test_what_is_lost_is_said_and_nothing_else_is_missing()
+  local said = lost(there())
+  lu.assertEquals(said["private_key p-256"],
+    "CKA_LOCAL, CKA_ALWAYS_SENSITIVE, CKA_KEY_GEN_MECHANISM")
+  lu.assertEquals(said["secret_key generic 5"], "CKA_CHECK_VALUE")
+  lu.assertEquals(said["secret_key sha256 hmac"], "CKA_CHECK_VALUE, CKA_VALUE_LEN")
+  for _, result in ipairs(there().results) do
+    if result.status == "cloned" then
+      local clone, original = fidelity.clone_of(there(), result), result.object:attributes()
+      local is = clone:attributes()
+      for name, value in pairs(original) do
+        local told = result.lost:find("CKA_" .. name:upper(), 1, true)
+        if not told and is[name] ~= value and type(value) ~= "table" then
+          lu.assertTrue(value == "" or value == true or name == "key_gen_mechanism",
+            ("%s: %s"):format(result.object, name))
+          lu.assertNil(is[name], ("%s: %s"):format(result.object, name))
+        end
+      end
+    end
+  end
+end
+
+-- The engine softhsm takes it out; in NSS, which would hand it to anybody, it stays.
+function TestThere.test_a_key_that_is_not_extractable_arrives_and_is_not_taken_out_again()
+  local session, token = there().db:session(), zoo.token("back")
+  local kept = session:find { class = "private_key", label = "held" }[1]
+  lu.assertEquals({ kept.extractable, kept.sensitive }, { false, true })
+  local original = zoo.session(source()):find { class = "private_key", label = "held" }[1]
+  lu.assertTrue(core.challenge(original, kept))
+  local run = ferry(session, zoo.session(token), { select = "held" })
+  lu.assertEquals(refused(run), { ["private_key held"] = "KFR_NOT_CLONABLE" })
+  run = ferry(session, zoo.session(token), { select = "trusted wrapping only" })
+  lu.assertEquals(refused(run), { ["secret_key trusted wrapping only"] = "KFR_NOT_CLONABLE" })
+  zoo.close(token)
+end
+
+-- The public half of the clone is computed from its number; nothing else in NSS has it.
+function TestThere.test_ec_and_dsa_clones_sign_for_their_originals_public_key()
+  local ours = zoo.session(source())
+  for label, mechanism in pairs { ["p-256"] = "ecdsa", ["p-384"] = "ecdsa", ["p-521"] = "ecdsa",
+    dsa = "dsa" } do
+    local clone = there().db:session():find { class = "private_key", label = label }[1]
+    local public = ours:find { class = "public_key", label = label }[1]
+    local digest = ("d"):rep(20)
+    local signature = assert(clone:sign(mechanism, digest), label)
+    lu.assertTrue(public:verify(mechanism, digest, signature), label)
+    lu.assertNotEquals(public:verify(mechanism, ("e"):rep(20), signature), true, label)
+  end
+end
+
+function TestThere.test_a_second_run_finds_them_there()
+  local run = ferry(zoo.session(source()), there().db:session())
+  lu.assertEquals(run.report.cloned, 0)
+  lu.assertEquals(run.report.exists, there().report.cloned)
+end
+
+-- From NSS --------------------------------------------------------------------------------------
+
+local TestBack = {}
+
+local function stays(run)
+  local map = refused(run)
+  for name, code in pairs(map) do
+    local object = name == "private_key dh" and "CKR_DEVICE_ERROR" or "KFR_NOT_CLONABLE"
+    lu.assertEquals(code, object, name)
+  end
+  return count(map)
+end
+
+local function comes_back(to)
+  local run = ferry(there().db:session(), to)
+  -- Not extractable: 2 of each four "ps-" kinds of AES and EC, "held", "trusted wrapping only".
+  lu.assertEquals(run.report.failed, stays(run))
+  lu.assertTrue(run.report.cloned >= 58, run.report.cloned)
+  for _, result in ipairs(run.results) do
+    local key = ({ secret_key = true, private_key = true })[result.object.class]
+    if result.status == "cloned" then
+      lu.assertEquals(result.lost, key and not result.object.private and "CKA_PRIVATE" or "",
+        tostring(result.object))
+    end
+  end
+  local originals = {}
+  for _, object in ipairs(assert(zoo.session(source()):find())) do
+    originals[object.class .. object.label .. (object.id or "")] = object
+  end
+  for _, result in ipairs(run.results) do
+    result.original = originals[result.object.class .. result.object.label .. result.object.id]
+  end
+  fidelity.assert_all_work(run, { certificate = 1, secret_key = 5, public_key = 1 })
+end
+
+function TestBack.test_to_softhsm_and_at_work_for_what_they_once_were()
+  local token = zoo.token("back")
+  comes_back(zoo.session(token))
+  zoo.close(token)
+end
+
+function TestBack.test_to_another_nss()
+  comes_back(nss.fresh("NSS-B"):session())
+end
+
+-- NSS keeps every key from those who are not logged in, whatever its CKA_PRIVATE: a clone that
+-- showed itself would be less protected.
+function TestBack.test_a_key_that_calls_itself_public_does_not_become_so()
+  local token = zoo.token("back")
+  local run = ferry(there().db:session(), zoo.session(token), { select = "aes --x" })
+  lu.assertEquals(lost(run), { ["secret_key aes --x"] = "CKA_PRIVATE" })
+  lu.assertTrue(zoo.session(token):find { label = "aes --x" }[1].private)
+  zoo.close(token)
+end
+
+-- One key in the place of another ---------------------------------------------------------------
+
+local TestConflict = {}
+
+-- A partition with two pairs and two secrets of one CKA_ID, and one pair of it in NSS.
+local function conflict()
+  local token, db = zoo.token("twice"), nss.fresh("NSS-C")
+  local session = zoo.session(token)
+  for i = 1, 2 do
+    zoo.pair(session, "pair " .. i, "ec_key_pair_gen", { ec_params = zoo.curves["p-256"],
+      verify = true, id = "\1" }, { sign = true, id = "\1" })
+    zoo.secret(session, "secret " .. i, { value = ("s"):rep(16 + i), id = "\1" })
+  end
+  return session, db, token
+end
+
+function TestConflict.test_of_two_keys_of_one_id_the_second_is_refused()
+  local session, db, token = conflict()
+  local planned = ferry(session, db:session(), { plan = true, verify = false })
+  lu.assertEquals(assert(db:session():find()), {})
+  local run = ferry(session, db:session())
+  lu.assertEquals(refused(planned), refused(run))
+  lu.assertEquals({ run.report.cloned, run.report.failed }, { 3, 3 })
+  for _, code in pairs(refused(run)) do lu.assertEquals(code, "KFR_CONFLICT") end
+  -- Those that are in are what they were, after all that was tried.
+  for _, result in ipairs(run.results) do
+    if result.status == "cloned" then
+      lu.assertTrue(core.challenge(result.object, fidelity.clone_of(run, result)))
+    end
+  end
+  zoo.close(token)
+end
+
+function TestConflict.test_a_key_that_is_there_is_not_overwritten_nor_planned_to_be()
+  local session, db, token = conflict()
+  local mine = assert(db:session():create { class = "secret_key", key_type = "aes", id = "\1",
+    label = "mine", token = true, value = ("m"):rep(16) })
+  for _, plan in ipairs { true, false } do
+    local run = ferry(session, db:session(),
+      { plan = plan, verify = not plan, select = "secret 1" })
+    lu.assertEquals(refused(run), { ["secret_key secret 1"] = "KFR_CONFLICT" })
+  end
+  local found = assert(db:session():find { class = "secret_key" })
+  lu.assertEquals({ #found, found[1].label, found[1].handle }, { 1, "mine", mine.handle })
+  zoo.close(token)
+end
+
+-- The domain in the partition -------------------------------------------------------------------
+
+local TestDomain = {}
+
+function TestDomain.test_lives_in_nss_and_opens_there_without_being_given()
+  local db, token = nss.fresh("NSS-D"), zoo.token("given")
+  local session = zoo.session(token)
+  assert(session:install_domain(domain()))
+  assert(db:session():install_domain(domain()))
+  lu.assertEquals(assert(db:session():find_domain("wrap")), domain())
+  zoo.secret(session, "mac 5", { value = "12345", key_type = "sha256_hmac" })
+  zoo.pair(session, "web", "rsa_pkcs_key_pair_gen", { modulus_bits = 1024, verify = true,
+    public_exponent = "\1\0\1" }, { sign = true })
+  local run = ferry(session, db:session(), { domain = false or nil })
+  run = run.report.status == "success" and run or ferry(session, db:session())
+  lu.assertEquals(fidelity.failures(run), {})
+  for _, result in ipairs(run.results) do
+    lu.assertTrue(core.challenge(result.object, fidelity.clone_of(run, result)))
+  end
+  local second, err = db:session():install_domain(domain())
+  lu.assertNil(second)
+  lu.assertEquals(err.code, "KFR_EXISTS")
+  zoo.close(token)
+end
+
+-- There is no place for it; whoever asks is told so, and a run that adds does not need it.
+function TestDomain.test_no_mark_of_an_unfinished_backup_is_kept_and_that_is_said()
+  local session = nss.fresh("NSS-M"):session()
+  local marked, err = session:mark_unfinished("of something")
+  lu.assertNil(marked)
+  lu.assertStrContains(tostring(err), "keeps no data objects")
+  lu.assertNil(session:unfinished())
+  lu.assertTrue(session:mark_finished())
+end
+
+-- FIPS ------------------------------------------------------------------------------------------
+
+local TestFips = {}
+
+-- It takes no secret key in the clear, and keeps none that is not sensitive.
+function TestFips.test_the_domain_comes_in_under_rsa_and_keys_after_it()
+  local db = nss.fresh("NSS-F", { fips = true })
+  assert(db:session():install_domain(domain()))
+  lu.assertEquals(assert(db:session():find_domain("wrap")), domain())
+  local run = ferry(zoo.session(source()), db:session())
+  lu.assertTrue(run.report.cloned >= 70, run.report.cloned)
+  lu.assertStrContains(lost(run)["secret_key aes p-x"], "CKA_SENSITIVE")
+  local token = zoo.token("back")
+  local back = ferry(db:session(), zoo.session(token))
+  lu.assertTrue(back.report.cloned >= 58, back.report.cloned)
+  lu.assertEquals(back.report.failed, stays(back))
+  zoo.close(token)
+  db:close()
+end
+
+-- By the program --------------------------------------------------------------------------------
+
+local TestProgram = {}
+
+function TestProgram.test_backs_up_to_a_database_and_says_what_did_not_go()
+  local s, db = scene.new(), nss.fresh("backup", { pin = scene.tokenpw })
+  assert(db:session():install_domain(assert(core.domain(core.secret(scene.domain)))))
+  db:close()
+  shell.write(s.home .. "/nss.lua", ("return { system = false, hsms = { %s } }"):format(
+    db:entry("nss", 'serial = "4711"')))
+  local how = { "-add", serial = "4711", globals = { "--config", s.home .. "/nss.lua" } }
+  local done = s:backup(how)
+  lu.assertStrContains(done.out, "keeps no objects of the class CKO_DATA")
+  local counts = scene.counts(done.out)
+  lu.assertEquals({ done.status, counts.failed }, { 1, 1 }, done.out .. done.err)
+  local again = scene.counts(s:backup(how).out)
+  lu.assertEquals({ again.exists, again.cloned, again.failed }, { counts.cloned, 0, 1 })
+end
+
+return { TestThere = TestThere, TestBack = TestBack, TestConflict = TestConflict,
+  TestDomain = TestDomain, TestFips = TestFips, TestProgram = TestProgram }
