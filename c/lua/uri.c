@@ -277,11 +277,27 @@ static void set_type(lua_State *L, P11KitUri *uri)
     lua_pop(L, 1);
 }
 
+/* What tells tokens of the same names apart. */
+static void set_place(lua_State *L, P11KitUri *uri)
+{
+    size_t len;
+    const char *name;
+
+    if (lua_getfield(L, 1, "slot_id") != LUA_TNIL)
+        p11_kit_uri_set_slot_id(uri, (CK_SLOT_ID)luaL_checkinteger(L, -1));
+    lua_pop(L, 1);
+    name = take_field(L, "module_name", &len);
+    if (name)
+        p11_kit_uri_set_module_name(uri, name);
+    lua_pop(L, 1);
+}
+
 static void check_keys(lua_State *L)
 {
     for (lua_pushnil(L); lua_next(L, 1); lua_pop(L, 1)) {
         const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "";
-        bool known = strcmp(key, "type") == 0;
+        bool known = strcmp(key, "type") == 0 || strcmp(key, "slot_id") == 0 ||
+                     strcmp(key, "module_name") == 0;
 
         for (size_t i = 0; i < PADDED; i++)
             known = known || strcmp(key, padded[i].key) == 0;
@@ -296,7 +312,7 @@ static void check_keys(lua_State *L)
 The URI of a token, or of an object in it. Empty texts, and a class that the RFC has no word
 for, are left out.
 @function uri_format
-@tparam table fields token, serial, manufacturer, model, object, id, type
+@tparam table fields token, serial, manufacturer, model, object, id, type, slot_id, module_name
 @treturn string
 */
 static int uri_format(lua_State *L)
@@ -312,6 +328,7 @@ static int uri_format(lua_State *L)
     set_padded(L, uri);
     set_attributes(L, uri);
     set_type(L, uri);
+    set_place(L, uri);
     if (p11_kit_uri_format(uri, P11_KIT_URI_FOR_ANY, &formatted) != P11_KIT_URI_OK)
         no_memory(L);
     text->held = formatted;

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LABEL = 32, LIST_MAX = 65536, LIST_TRIES = 5 };
+enum { LABEL = 32, LEAST_MEMORY = 256, LIST_MAX = 65536, LIST_TRIES = 5 };
 
 /* ---- text ---- */
 
@@ -94,6 +94,13 @@ static bool is_absent(CK_RV rv)
            rv == CKR_DEVICE_REMOVED;
 }
 
+/* Modules that cannot tell write a number here that is none (NSS: 1). */
+static void check_memory(unsigned long *left, unsigned long *total)
+{
+    if (*total < LEAST_MEMORY && *left <= *total)
+        *left = *total = CK_UNAVAILABLE_INFORMATION;
+}
+
 static void take_token(struct kf_token *out, const CK_TOKEN_INFO *info)
 {
     out->present = true;
@@ -108,6 +115,8 @@ static void take_token(struct kf_token *out, const CK_TOKEN_INFO *info)
     out->total_private = info->ulTotalPrivateMemory;
     out->free_public = info->ulFreePublicMemory;
     out->total_public = info->ulTotalPublicMemory;
+    check_memory(&out->free_private, &out->total_private);
+    check_memory(&out->free_public, &out->total_public);
 }
 
 kf_rv kf_slot_token(struct kf_module *module, CK_SLOT_ID slot, struct kf_token *out,

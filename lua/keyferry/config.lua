@@ -14,6 +14,14 @@
 --         },
 --     }
 --
+-- What else an entry of `hsms` takes: `init_args`, the pReserved of C_Initialize (NSS);
+-- `functions`, the symbol that gives the function list, when it is another than
+-- C_GetFunctionList (FC_GetFunctionList: NSS in FIPS mode); `slots`, a list of the slots that
+-- belong to it: numbers, and tables of globs, as { label = "prod-*" } (label, serial,
+-- description, manufacturer), of which all must match; `private_copy`, so that the library is
+-- there once for each entry. Entries of the same module, env, init_args and functions, and no
+-- private_copy, share what is loaded.
+--
 -- With `roles`, a script that lists `privileges` runs for whoever has one of these roles, as
 -- one of its users or through one of its groups; without them, for everybody. They are a
 -- guard rail and no security boundary: who may run the program may also run another one, or
@@ -33,7 +41,7 @@ local MAX_STEPS = 10000000
 local hsm_fields = {
     name = "string", serial = "string", module = "string", env = "table",
     init_args = "string", authentication = "string", engine = "string",
-    private_copy = "boolean", challenge = "boolean",
+    functions = "string", slots = "table", private_copy = "boolean", challenge = "boolean",
 }
 
 local fields = {
@@ -84,6 +92,28 @@ local function choice_complaint(value, name)
     return nil
 end
 
+local slot_fields = { label = "string", serial = "string", description = "string",
+                      manufacturer = "string" }
+
+local function slots_complaint(hsm)
+    local slots, of = hsm.slots, ("slots of '%s'"):format(tostring(hsm.name))
+    for key, slot in pairs(slots or {}) do
+        local what
+        if math.type(key) ~= "integer" or key < 1 or key > #slots then
+            what = of .. " is a list"
+        elseif type(slot) == "table" then
+            what = complaint(slot, slot_fields, "a table in " .. of)
+                or not next(slot) and ("a table in %s is empty"):format(of)
+        elseif math.type(slot) ~= "integer" or slot < 0 then
+            what = of .. " takes slot numbers and tables"
+        end
+        if what then
+            return what
+        end
+    end
+    return slots and #slots == 0 and of .. " names none" or nil
+end
+
 local function hsm_complaint(hsm, seen)
     local what = complaint(hsm, hsm_fields, "an entry of hsms")
     if what then
@@ -93,7 +123,7 @@ local function hsm_complaint(hsm, seen)
     elseif seen[hsm.name] then
         return ("two entries of hsms have the name '%s'"):format(hsm.name)
     end
-    what = choice_complaint(hsm, "an entry of hsms")
+    what = choice_complaint(hsm, "an entry of hsms") or slots_complaint(hsm)
     if what then
         return what
     end

@@ -7,6 +7,8 @@
 
 local core = require "keyferry.core"
 local guard = require "keyferry.guard"
+local identity = require "keyferry.hsm.identity"
+local loading = require "keyferry.hsm.loading"
 local making = require "keyferry.hsm.making"
 local Partition = require "keyferry.partition"
 
@@ -30,6 +32,8 @@ end
 -- @tfield[opt] string conf the softhsm2.conf, when it is a SoftHSM
 -- @tfield[opt] table env what the library finds in its environment: names to strings, or false
 -- @tfield[opt] string init_args pReserved of C_Initialize
+-- @tfield[opt] string functions the symbol of the library that gives its function list
+-- @tfield[opt] table slots_wanted the slots of the module that belong to it: the configuration's
 -- @tfield[opt] boolean private_copy each such HSM has its own copy of the library in memory
 -- @tfield[opt] string engine how it is worked, when the configuration says
 -- @tfield[opt] string authentication "ped": its secrets are PED keys; "password" or nil: text, but
@@ -81,9 +85,7 @@ function Hsm:module()
     local module
     local ok, err = check_store(self)
     if ok then
-        module, err = core.module(self.module_path, {
-            private_copy = self.private_copy, env = self.env, init_args = self.init_args,
-        })
+        module, err = loading.load(self)
     end
     if not module then
         err.what = ('HSM "%s": %s'):format(self.name, err.what)
@@ -93,11 +95,13 @@ function Hsm:module()
     return module
 end
 
---- Unloads the module; sessions with it are closed. The next call loads it again.
+--- Unloads the module; sessions with it are closed. The next call loads it again. A module that
+-- another HSM of the same library uses, too, stays until that one is closed.
 function Hsm:close()
-    if self.loaded then
-        self.loaded:close()
-        self.loaded = nil
+    local module = self.loaded
+    self.loaded = nil
+    if module then
+        loading.unload(self, module)
     end
 end
 
@@ -169,6 +173,16 @@ end
 -- @treturn[2] nil
 -- @treturn[2] err
 function Hsm:slots()
+    local all, err = self:all_slots()
+    return all and identity.select(all, self.slots_wanted), err
+end
+
+--- The same, with the slots that the configuration's `slots` leaves out.
+-- @local
+-- @treturn[1] table array of token tables
+-- @treturn[2] nil
+-- @treturn[2] err
+function Hsm:all_slots()
     local module, slots, err
     module, err = self:module()
     if not module then
@@ -194,14 +208,14 @@ end
 --     print(one.label, one.token.user_pin_locked)  --> payments	false
 -- end
 function Hsm:partitions()
-    local slots, err = self:slots()
+    local slots, err = self:all_slots()
     if not slots then
         return nil, err
     end
     local list = {}
-    for _, token in ipairs(slots) do
+    for _, token in ipairs(identity.select(slots, self.slots_wanted)) do
         if token.present and token.initialized then
-            list[#list + 1] = Partition.new(self, token)
+            list[#list + 1] = Partition.new(self, token, identity.is_repeated(token, slots))
         end
     end
     return list
@@ -257,15 +271,23 @@ end
 -- @treturn[2] nil
 -- @treturn[2] err
 function Hsm.one_of(found, name, where)
-    if #found == 1 then
+    local several = false -- one that is seen through two HSMs is one
+    for i = 2, #found do
+        several = several or not found[i]:is_same(found[1])
+    end
+    if #found >= 1 and not several then
         return found[1]
     elseif #found == 0 then
         return fail("KFR_NOT_FOUND", ('there is no partition "%s" %s'):format(name, where),
                     "'keyferry partition list' shows what there is")
     end
-    local uris = {}
+    local times, uris = {}, {}
+    for _, partition in ipairs(found) do
+        times[partition.uri] = (times[partition.uri] or 0) + 1
+    end
     for i, partition in ipairs(found) do
-        uris[i] = ('%s on HSM "%s"'):format(partition.uri, partition.hsm.name)
+        local uri = times[partition.uri] > 1 and partition:exact_uri() or partition.uri
+        uris[i] = ('%s on HSM "%s"'):format(uri, partition.hsm.name)
     end
     return fail("KFR_AMBIGUOUS",
                 ('%d partitions are named "%s": %s'):format(#found, name,

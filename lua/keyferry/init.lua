@@ -186,6 +186,7 @@ local function configured_hsm(entry)
     return Hsm.new{
         name = entry.name, serial = entry.serial, kind = "module", conf = conf,
         module_path = entry.module, env = entry.env, init_args = entry.init_args,
+        functions = entry.functions, slots_wanted = entry.slots,
         authentication = entry.authentication, challenge = entry.challenge,
         engine = entry.engine,
         private_copy = entry.private_copy or conf ~= nil,

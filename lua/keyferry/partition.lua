@@ -4,6 +4,7 @@
 
 local attending = require "keyferry.attending"
 local core = require "keyferry.core"
+local identity = require "keyferry.hsm.identity"
 
 local Partition = {}
 Partition.__index = Partition
@@ -17,20 +18,37 @@ Partition.__index = Partition
 -- @tfield token token the token as it was when the partition was listed; hsm:refresh reads it again
 -- @tfield string uri its PKCS#11 URI (RFC 7512), which keyferry.partition takes
 
+-- What its URI says. The slot only where nothing else tells it from another token.
+local function uri_fields(partition)
+    return {
+        token = partition.label, serial = partition.serial, model = partition.token.model,
+        manufacturer = partition.token.manufacturer,
+        slot_id = partition.is_repeated and partition.slot or nil,
+    }
+end
+
 --- Made by an HSM; see hsm:partitions().
 -- @local
 -- @tparam table hsm
 -- @tparam table token as module:slots() gives it
+-- @bool[opt] is_repeated another token of the HSM has the same names
 -- @treturn partition with fields hsm, label, serial, slot, token, uri
-function Partition.new(hsm, token)
-    return setmetatable({
+function Partition.new(hsm, token, is_repeated)
+    local self = setmetatable({
         hsm = hsm, token = token, label = token.label, serial = token.serial,
-        slot = token.slot,
-        uri = core.uri_format{
-            token = token.label, serial = token.serial, model = token.model,
-            manufacturer = token.manufacturer,
-        },
+        slot = token.slot, is_repeated = is_repeated,
     }, Partition)
+    self.uri = core.uri_format(uri_fields(self))
+    return self
+end
+
+--- A URI that no other partition has, also where two HSMs have tokens of the same names: with
+-- its slot, and with the name of its HSM as module-name.
+-- @treturn string
+function Partition:exact_uri()
+    local fields = uri_fields(self)
+    fields.slot_id, fields.module_name = self.slot, self.hsm.name
+    return core.uri_format(fields)
 end
 
 function Partition:__tostring()
@@ -39,7 +57,8 @@ function Partition:__tostring()
 end
 
 --- Whether a parsed PKCS#11 URI names this partition (RFC 7512: what it leaves out matches).
--- @tparam table uri any of token, serial, model, manufacturer, slot_id
+-- @tparam table uri any of token, serial, model, manufacturer, slot_id, module_name (the HSM's
+--   name, or its library's: "softhsm2" of libsofthsm2.so)
 -- @treturn boolean
 function Partition:matches(uri)
     local mine = {
@@ -51,7 +70,9 @@ function Partition:matches(uri)
             return false
         end
     end
-    return true
+    local library = (self.hsm.module_path or ""):match("([^/]*)$"):gsub("%.so.*$", "")
+    return uri.module_name == nil or uri.module_name == self.hsm.name
+        or uri.module_name == library or "lib" .. uri.module_name == library
 end
 
 for name, method in pairs(attending) do
@@ -152,11 +173,10 @@ end
 -- print(partition:object_uri(key):match("object=[%w-]+"))  --> object=kek
 function Partition:object_uri(object)
     local id = object.id
-    return core.uri_format{
-        token = self.label, serial = self.serial, model = self.token.model,
-        manufacturer = self.token.manufacturer, object = object.label,
-        id = id ~= "" and id or nil, type = object.class,
-    }
+    local fields = uri_fields(self)
+    fields.object, fields.type = object.label, object.class
+    fields.id = id ~= "" and id or nil
+    return core.uri_format(fields)
 end
 
 --- Whether its HSM itself keeps the cloning domain, where no program can name it (Luna).
@@ -175,12 +195,7 @@ end
 -- @tparam partition other
 -- @treturn boolean
 function Partition:is_same(other)
-    if self.hsm == other.hsm then
-        return self.slot == other.slot
-    end
-    return not self.serial:find("^0*$") and self.serial == other.serial
-        and self.label == other.label
-        and self.token.manufacturer == other.token.manufacturer
+    return identity.is_same(self, other)
 end
 
 return Partition
