@@ -231,8 +231,8 @@ end
 
 --- Writes it: all of it or nothing. The second time nothing is done.
 -- @tparam report report what the run came to: `status`, `reason`, counts, perhaps `exit`
--- @tparam ?domain domain what it is authenticated under; nil: a run that came to nothing, for
---   which nobody vouches
+-- @tparam ?domain domain what it is authenticated under; nil: a run that came to nothing, or
+--   whose HSM keeps the domain itself, for which nobody vouches
 -- @treturn[1] true
 -- @treturn[2] nil
 -- @treturn[2] err

@@ -167,6 +167,19 @@ function TestBackup.test_another_engine_may_be_asked_for()
   lu.assertEquals({ p:clones(), p:listed(p.b) }, { {}, p:listed(p.a) })
 end
 
+-- The domain that would vouch for it is in the HSM.
+function TestBackup.test_its_report_tells_all_and_is_not_relied_upon()
+  local p = stocked()
+  local file = tmp.dir("report") .. "/run.json"
+  assert_status(0, p:backup{ "-add", "-report", file })
+  local text = shell.read(file)
+  lu.assertEquals({ count(text, '"status":"cloned"'), count(text, '"mac":null') }, { 6, 1 })
+  local done = p:run{ "partition", "verify", "-report", file, "-tokenpar", "backup", "-serial",
+    SERIAL, env = { KEYFERRY_DOMAIN = "a domain" } }
+  assert_status(5, done)
+  lu.assertStrContains(done.out .. done.err, "keeps its cloning domain itself")
+end
+
 -- The other way is the same way.
 function TestBackup.test_restore_brings_it_back()
   local p = stocked()

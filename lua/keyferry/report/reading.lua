@@ -177,6 +177,10 @@ local function doubt(path, parts, domain)
                       "give the domain of the backup that it is of")
     elseif parts.mac then
         return changed(path, "has been changed since it was written")
+    elseif members.status == "success" or members.status == "partial" then
+        return refuse("KFR_REFUSED", ("nobody vouches for the report %s: the HSM that made the "
+            .. "backup keeps its cloning domain itself"):format(path), "compare the backup with "
+            .. "its source: -partition")
     end
     return refuse("KFR_REFUSED", ("the report %s is of a run that came to nothing, and nobody "
                   .. "vouches for it"):format(path), "take the report of a run that made a backup")
