@@ -48,7 +48,7 @@ end
 local DEFAULTS = { copyable = true, destroyable = true, modifiable = true }
 
 local function is_nothing(name, value)
-  return value == "" or value == -1 or type(value) == "table" and next(value) == nil
+  return value == "" or value == "unavailable" or type(value) == "table" and next(value) == nil
     or DEFAULTS[name] ~= nil and value == DEFAULTS[name]
 end
 

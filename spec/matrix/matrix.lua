@@ -5,15 +5,11 @@
 --   matrix.run { quick = bool, note = function(text) } -> { text =, wrong = { text }, cells = n }
 local keyferry = require("keyferry")
 local check = require("matrix.check")
-local core = require("keyferry.core")
 local ends = require("matrix.ends")
 local kinds = require("matrix.kinds")
-local once = require("support.once")
 local table_of = require("matrix.table")
 
 local M = {}
-
-local domain = once(function() return assert(core.domain(core.secret("matrix"))) end)
 
 local function now()
   local file <close> = assert(io.open("/proc/uptime"))
@@ -60,22 +56,23 @@ end
 -- A reason without what differs from run to run.
 local function plain(err)
   return (tostring(err):gsub("slot %d+", "the slot"):gsub("object %d+", "the object")
+    :gsub('"target %d+"', '"target"')
     :gsub("^token ", "the %0"):gsub("key %d+", "the key"):gsub("%s+", " "))
 end
 
 -- One run, of all kinds. Gives the report, and the results by class and label.
 local function ferry(from, to, source, target)
+  local may, err = source:partition():check_authentication(target:partition())
+  if not may then return { status = "failed", reason = err, cloned = 0 }, {} end
   local by_name = {}
   local report = keyferry.backup {
-    source = source:open(false), target = target:open(true), domain = domain(), mode = "add",
+    source = source:open(false), target = target:open(true), domain = ends.domain(), mode = "add",
     source_engine = from.engine, target_engine = to.engine,
     on_result = function(result)
       local name = ("%s %s"):format(result.object.class, result.object.label)
       by_name[name] = by_name[name] and { status = "told twice" } or result
     end,
   }
-  source:close()
-  target:close()
   return report, by_name
 end
 
@@ -103,6 +100,8 @@ local function column(list, from, to)
   local source, refused = from.stocked, from.refused
   local target = to.target(from)
   local report, by_name = ferry(from, to, source, target)
+  source:close()
+  target:close()
   local at = { source_store = store_of(source), target_store = store_of(target),
     source = source:open(false), target = target:open(true) }
   local cells = {}
@@ -122,22 +121,12 @@ local function attempt(list, from, to)
   return all
 end
 
--- The quick matrix tries an end that is like another (`like`) with itself alone.
-local function targets_of(from, quick)
-  local list = {}
-  for _, to in ipairs(ends) do
-    local plain_pair = not from.like and not to.like
-    if plain_pair or from == to or not quick then table.insert(list, to) end
-  end
-  return list
-end
-
 function M.run(options)
   local began, list = now(), chosen(options.quick)
   local columns, wrong, count = {}, {}, 0
-  for _, from in ipairs(ends) do
+  for _, from in ipairs(ends.list) do
     from.stocked, from.refused = from.source(stocking(list))
-    for _, to in ipairs(targets_of(from, options.quick)) do
+    for _, to in ipairs(ends.list) do
       local started = now()
       local cells = attempt(list, from, to)
       table.insert(columns, { from = from.name, to = to.name, cells = cells })
