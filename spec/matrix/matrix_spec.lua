@@ -39,8 +39,9 @@ function TestCheck.test_a_true_clone_is_none_of_the_wrong()
 end
 
 function TestCheck.test_what_differs_from_what_was_said_is_wrong()
-  local function put(more)
-    return function(clone, _, target)
+  local function put(more, lost)
+    return function(clone, result, target)
+      result.lost = lost or ""
       assert(clone:destroy())
       more.id, more.value = more.id or "1", more.value or ("k"):rep(32)
       zoo.secret(target, "key", more)
@@ -50,7 +51,7 @@ function TestCheck.test_what_differs_from_what_was_said_is_wrong()
     ["silently without CKA_VERIFY"] = put { verify = false },
     ["silently without CKA_ID"] = put { id = "2" },
     ["the clone has more rights: CKA_SENSITIVE"] = put { sensitive = false },
-    ["another key"] = put { value = ("j"):rep(32) },
+    ["another key"] = put({ value = ("j"):rep(32) }, "CKA_CHECK_VALUE"),
     ["said to be without CKA_ID, which it has"] = function(_, result) result.lost = "CKA_ID" end,
     ["not cloned, and there"] = function(_, result) result.status = "failed" end,
     ["cloned, and 2 are there"] = function(_, _, target) zoo.secret(target, "key",
