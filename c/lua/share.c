@@ -56,7 +56,8 @@ static enum kf_colour check_colour(lua_State *L, int table)
             lua_pop(L, 1);
             return (enum kf_colour)i;
         }
-    return luaL_error(L, "share: field 'colour' must be \"blue\", \"black\" or \"red\"");
+    luaL_error(L, "share: field 'colour' must be \"blue\", \"black\" or \"red\"");
+    return KF_COLOURS; /* not reached */
 }
 
 /* [-0, +1, m] An array of closed shares, for those to be made; how many. A number that will
