@@ -3,6 +3,8 @@
 -- with a sentence, none crashes or waits for ever, and nothing is called cloned that is not.
 local lu = require("luaunit")
 
+local core = require("keyferry.core")
+local liar = require("support.liar")
 local lies = require("support.lies")
 local scene = require("flow.scene")
 
@@ -229,4 +231,25 @@ function TestCommands.test_verify_and_send_end_with_a_sentence()
     "partition verify -partition payments -tokenpar backup -serial 496771 -challenge" })
 end
 
-return { TestBackup = TestBackup, TestReplace = TestReplace, TestCommands = TestCommands }
+local TestSession = {}
+
+-- Two partitions of a module that gives the same handle twice: what was asked about the one would
+-- be answered about the other.
+function TestSession.test_a_handle_that_is_given_twice_is_refused()
+  local hsm = liar.fresh("C_OpenSession handle 7")
+  hsm:init_token("one")
+  hsm:init_token("two")
+  local module <close> = assert(core.module(hsm.module, { private_copy = true, env = hsm.env }))
+  local slots = assert(module:slots())
+  local first = assert(module:session(slots[1].slot))
+  local second, err = module:session(slots[2].slot)
+  lu.assertNil(second)
+  lu.assertEquals(err.code, "KFR_MODULE")
+  lu.assertStrContains(err.what, "has the handle of another that is open")
+  first:close()
+  local again <close> = assert(module:session(slots[2].slot))
+  lu.assertEquals(again:token().label, slots[2].label)
+end
+
+return { TestBackup = TestBackup, TestReplace = TestReplace, TestCommands = TestCommands,
+  TestSession = TestSession }
