@@ -12,7 +12,7 @@ local guard = require "keyferry.guard"
 
 local M = {}
 
---- What shares are of, as a sentence says it.
+-- What shares are of, as a sentence says it.
 local KINDS = {
     blue = "a blue key", black = "a black key", red = "a red key", domain = "a domain",
 }
@@ -253,7 +253,7 @@ end
 
 -- Rings ----------------------------------------------------------------------------------
 
---- Shares that belong together, as they come in.
+-- Shares that belong together, as they come in.
 local Ring = {}
 Ring.__index = Ring
 Ring.__name = "keyferry.ring"

@@ -14,6 +14,7 @@ local sources = {
   { "lua/keyferry/init.lua", { M = "keyferry." } },
   { "lua/keyferry/glob.lua", { ["return"] = "keyferry.glob" } },
   { "lua/keyferry/option.lua", { ["M.new"] = "keyferry.option" } },
+  { "lua/keyferry/ped.lua", { M = "keyferry.ped.", Ring = "ring:" } },
   { "lua/keyferry/backup.lua", { ["M.run"] = "keyferry.backup", ["M.check"] = false } },
   { "lua/keyferry/backup/results.lua" },
   { "lua/keyferry/report.lua", { M = "keyferry.report.", Paper = "paper:" } },
@@ -45,6 +46,7 @@ local sources = {
   { "lua/keyferry/testing.lua", { M = "testing.", Scene = "scene:" } },
   { "lua/keyferry/shell/context.lua", { ["M.new"] = false, Context = "ctx:" } },
   { "lua/keyferry/shell/cloning.lua", { M = "ctx:" } },
+  { "lua/keyferry/shell/ped.lua", { M = "ctx:" } },
   { "lua/keyferry/shell/reporting.lua", { M = "ctx:" } },
 }
 
