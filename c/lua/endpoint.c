@@ -3,6 +3,7 @@
 
 #include "clone/challenge.h"
 #include "clone/luna_call.h"
+#include "clone/wrap_format.h"
 #include "lua/attributes.h"
 #include "lua/domain.h"
 #include "lua/door.h"
@@ -536,6 +537,38 @@ static int domain_in_hardware(lua_State *L)
     return 1;
 }
 
+static void set_way(lua_State *L, const char *name, const char *text)
+{
+    if (!text[0])
+        return;
+    lua_pushstring(L, text);
+    lua_setfield(L, -2, name);
+}
+
+/***
+How a module wraps and unwraps keys, each proved with a known key: session objects are made for
+it, and destroyed.
+@function wrap_ways
+@tparam session session in which the user is logged in
+@tparam domain domain
+@treturn table `wrap` and `unwrap`, as "CKM_AES_KEY_WRAP_PAD as RFC 5649"; nil where no way stood
+  the proof
+*/
+static int wrap_ways(lua_State *L)
+{
+    struct kf_wrap_format format = { .session = kf_lua_check_session(L, 1),
+                                     .domain = kf_lua_check_domain(L, 2) };
+    char wrap[128], unwrap[128];
+
+    kf_wrap_way_text(&format, false, wrap, sizeof wrap);
+    kf_wrap_way_text(&format, true, unwrap, sizeof unwrap);
+    kf_wrap_format_clear(&format);
+    lua_newtable(L);
+    set_way(L, "wrap", wrap);
+    set_way(L, "unwrap", unwrap);
+    return 1;
+}
+
 /***
 Whether two keys are one key, found out by using both; other objects are compared.
 @function challenge
@@ -587,6 +620,7 @@ static const luaL_Reg metamethods[] = {
 static const luaL_Reg functions[] = {
     { "engines", engines },
     { "challenge", challenge },
+    { "wrap_ways", wrap_ways },
     { "domain_in_hardware", domain_in_hardware },
     { "foresee", foresee },
     { NULL, NULL },

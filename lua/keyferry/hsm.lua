@@ -5,6 +5,7 @@
 -- library's image, so that several are open in one process at once.
 -- @classmod keyferry.hsm
 
+local check = require "keyferry.hsm.check"
 local core = require "keyferry.core"
 local guard = require "keyferry.guard"
 local identity = require "keyferry.hsm.identity"
@@ -306,8 +307,10 @@ function Hsm:refresh(partition)
     end
 end
 
-for name, method in pairs(making) do
-    Hsm[name] = method
+for _, methods in ipairs{ making, check } do
+    for name, method in pairs(methods) do
+        Hsm[name] = method
+    end
 end
 
 return Hsm
