@@ -4,6 +4,7 @@
 #include "base/file.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define TITLE "keyferry share"
@@ -122,18 +123,20 @@ static bool is_titled(const struct text *text)
            memcmp(line, TITLE, len) == 0;
 }
 
-/* Takes the N of "K of N" over when it is one that can be. */
+/* Takes the N of "K of N" over when it is one that can be; the caller compares the rest. */
 static void take_count(struct kf_share *share, const char *said, size_t len)
 {
-    char line[LINE], rest;
-    int number, count;
+    static const char between[] = " of ";
+    const char *at = memmem(said, len, between, sizeof between - 1);
+    char digits[3] = "";
+    long count;
 
-    if (len >= sizeof line)
+    if (!at)
         return;
-    memcpy(line, said, len);
-    line[len] = '\0';
-    if (sscanf(line, "%2d of %2d%c", &number, &count, &rest) == 2 &&
-        count >= share->threshold && count <= KF_SHARE_MAX_COUNT && count >= number)
+    at += sizeof between - 1;
+    memcpy(digits, at, said + len - at > 2 ? 2 : (size_t)(said + len - at));
+    count = strtol(digits, NULL, 10);
+    if (count >= share->threshold && count > share->member && count <= KF_SHARE_MAX_COUNT)
         share->count = (uint8_t)count;
 }
 

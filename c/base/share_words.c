@@ -44,12 +44,9 @@ size_t kf_share_words_from(const char *letters, size_t len, uint16_t *number)
 {
     size_t count = 0;
 
-    for (uint16_t i = 0; i < KF_WORDS; i++) {
-        int order = compare(letters, len, list[i]);
-
-        if (order == 0 && count++ == 0)
-            *number = i;
-    }
+    for (unsigned i = 0; i < KF_WORDS; i++)
+        if (compare(letters, len, list[i]) == 0 && count++ == 0)
+            *number = (uint16_t)i;
     return count;
 }
 
@@ -107,7 +104,7 @@ static size_t wrong_word(const uint16_t *words, size_t count)
         bool extendable = is_extendable(words) != (flipped != 0);
         uint32_t wanted = left_over(words, count, extendable);
 
-        for (uint16_t error = 1; error < KF_WORDS; error++) {
+        for (uint32_t error = 1; error < KF_WORDS; error++) {
             bool flips = (error & EXTENDABLE_BIT) != 0;
             uint32_t sum = error;
 
