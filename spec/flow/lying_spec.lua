@@ -257,12 +257,13 @@ function TestWrap.test_a_wrapped_key_that_is_rubbish()
   lu.assertEquals(assert_true_keys(s:target()), 0)
 end
 
--- OK, and another key was stored: found by reading back or by use, and undone.
+-- OK, and another key was stored: found by reading back or by use, and undone. (A module that
+-- lies from its first call on is not used that way at all: the one honest call is the proof.)
 function TestWrap.test_a_key_that_is_another_one_is_undone()
   for _, mode in ipairs { "-add", "-replace" } do
     local s = scene.new("open")
     local before = s:snapshot()
-    local done = backup(s, "vault", "C_UnwrapKey ok-but-other", { mode, "-force", "-engine",
+    local done = backup(s, "vault", "C_UnwrapKey ok-but-other-after 1", { mode, "-force", "-engine",
       "wrap", "-match", "open*" })
     lu.assertTrue(done.status == 1 or done.status == 7, words(done))
     lu.assertEquals(scene.counts(done.out).cloned, 0, words(done))
@@ -270,11 +271,23 @@ function TestWrap.test_a_key_that_is_another_one_is_undone()
   end
 end
 
+-- One that never unwraps what it is given: its keys go in by their attributes, and are right.
+function TestWrap.test_a_module_that_always_lies_is_found_out_before()
+  local s = scene.new("open")
+  local done = backup(s, "vault", "C_UnwrapKey ok-but-other", { "-add", "-verify", "-engine",
+    "wrap", "-match", "open*" })
+  lu.assertEquals(done.status, 0, words(done))
+  for i = 1, 4 do
+    lu.assertEquals(s:target():labelled("open " .. i)[1][scene.CKA_VALUE].value,
+      ("%032d"):format(i))
+  end
+end
+
 -- Where the module gives no digest, either, a check value or the use of the key must tell.
 function TestWrap.test_also_when_the_module_gives_no_digest()
   local s = scene.new("open")
   local before = s:snapshot()
-  local done = backup(s, "vault", "C_UnwrapKey ok-but-other\nnull C_DigestKey", { "-add",
+  local done = backup(s, "vault", "C_UnwrapKey ok-but-other-after 1\nnull C_DigestKey", { "-add",
     "-verify", "-engine", "wrap", "-match", "open*" })
   lu.assertTrue(done.status == 1 or done.status == 7, words(done))
   lu.assertEquals(scene.counts(done.out).cloned, 0, words(done))
@@ -293,7 +306,7 @@ function TestWrap.test_a_private_key_that_is_another_one_is_undone()
           token = true, private = true, sensitive = true, extractable = true } })
     end]])
   local before = s:snapshot()
-  local done = backup(s, "vault", "C_UnwrapKey ok-but-other", { "-add", "-engine", "wrap",
+  local done = backup(s, "vault", "C_UnwrapKey ok-but-other-after 1", { "-add", "-engine", "wrap",
     "-class", "private_key", "-match", "pair*" })
   lu.assertTrue(done.status == 1 or done.status == 7, words(done))
   for i = 1, 2 do
