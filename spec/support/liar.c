@@ -240,8 +240,8 @@ static CK_RV mechanism_info(CK_SLOT_ID slot, CK_MECHANISM_TYPE type,
     return liar_fixed(N_C_GetMechanismInfo, rv, info, sizeof *info);
 }
 
-static CK_RV open_session(CK_SLOT_ID slot, CK_FLAGS how, void *context, CK_NOTIFY notify,
-                          CK_SESSION_HANDLE *session)
+static CK_RV open_session(CK_SLOT_ID slot, CK_FLAGS how, void *context,
+                          CK_NOTIFY notify, CK_SESSION_HANDLE *session)
 {
     CK_RV rv = liar.real->C_OpenSession(slot, how, context, notify, session);
 
@@ -405,10 +405,9 @@ static CK_RV generate(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism,
                       CK_ATTRIBUTE *template, CK_ULONG count, CK_OBJECT_HANDLE *object)
 {
     struct edited to = edit(N_C_GenerateKey, template, count);
+    CK_RV rv = liar.real->C_GenerateKey(session, mechanism, to.at, to.count, object);
 
-    return liar_handle(N_C_GenerateKey,
-                       liar.real->C_GenerateKey(session, mechanism, to.at, to.count, object),
-                       object);
+    return liar_handle(N_C_GenerateKey, rv, object);
 }
 
 static CK_RV generate_pair(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism,
@@ -510,7 +509,7 @@ static CK_RV unwrap(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism,
 FUNCTIONS(WRAPPED)
 
 #define LISTED(name, ...)                                                              \
-    if (!liar_first(LIE_NULL, N_##name))                                                    \
+    if (!liar_first(LIE_NULL, N_##name))                                               \
         liar.list.name = liar_##name;
 
 __attribute__((visibility("default"))) CK_RV C_GetFunctionList(CK_FUNCTION_LIST **list)

@@ -35,7 +35,8 @@ enum { RULES_MAX = 64, TEXT_MAX = 512, TEMPLATE_MAX = 128, BLOB_MAX = 16384 };
     (CK_SESSION_HANDLE s, CK_BYTE *p, CK_ULONG n, CK_BYTE *q, CK_ULONG m),             \
         (S, p, n, q, m)
 #define ATTRIBUTES                                                                     \
-    (CK_SESSION_HANDLE s, CK_OBJECT_HANDLE o, CK_ATTRIBUTE *t, CK_ULONG n), (S, O(o), t, n)
+    (CK_SESSION_HANDLE s, CK_OBJECT_HANDLE o, CK_ATTRIBUTE *t, CK_ULONG n),            \
+        (S, O(o), t, n)
 
 #define OURS(F, ...) F(__VA_ARGS__)
 #define REAL(F, name, ...) F(name, liar.real->name, __VA_ARGS__)
@@ -59,7 +60,8 @@ enum { RULES_MAX = 64, TEXT_MAX = 512, TEMPLATE_MAX = 128, BLOB_MAX = 16384 };
          (l, f, a, c, s))                                                              \
     REAL(F, C_CloseSession, ONE)                                                       \
     REAL(F, C_CloseAllSessions, (CK_SLOT_ID l), (l))                                   \
-    F(C_GetSessionInfo, session_info, (CK_SESSION_HANDLE s, CK_SESSION_INFO *i), (S, i))\
+    F(C_GetSessionInfo, session_info, (CK_SESSION_HANDLE s, CK_SESSION_INFO *i),       \
+      (S, i))                                                                          \
     GIVE(F, C_GetOperationState)                                                       \
     REAL(F, C_SetOperationState,                                                       \
          (CK_SESSION_HANDLE s, CK_BYTE *p, CK_ULONG n, CK_OBJECT_HANDLE e,             \
