@@ -116,6 +116,13 @@ function TestCommands.test_a_secret_is_never_completed()
   end
 end
 
+function TestCommands.test_files_behind_a_comma()
+  local dir = tmp.dir("shares")
+  for _, name in ipairs { "one.share", "two.share" } do shell.write(dir .. "/" .. name, "") end
+  local line = ("ped combine -from %s/one.share,%s/tw"):format(dir, dir)
+  lu.assertEquals(lines(line), { line .. "o.share " })
+end
+
 function TestCommands.test_files()
   local dir = tmp.dir("files")
   shell.write(dir .. "/my policy.lua", "")

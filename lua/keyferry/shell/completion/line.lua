@@ -107,7 +107,8 @@ local function add_values(result, option, before, typed)
     if option.kind == "secret" or option.kind == "flag" then
         return
     elseif option.kind == "path" or option.complete == "files" then
-        result.files, result.before = true, before
+        local items = option.kind == "list" and typed:match("^.*,") or ""
+        result.files, result.before = true, before .. items
         return
     elseif option.kind == "list" then
         local items, last = typed:match("^(.*,)([^,]*)$")
