@@ -85,7 +85,9 @@ end
 -- reference page has it; a partition that has its own takes nothing but that one.
 function M:target_domain()
     local own, given = self.target_own, self.given
-    if own and (not given or given == self.source_domain) then
+    if own and not given and self.source_engine == "softhsm" and own == self.source_domain then
+        return self.source_domain -- read from a store: its keys are at hand, those of `own` not
+    elseif own and (not given or given == self.source_domain) then
         return own
     end
     return given or self.source_domain
