@@ -34,7 +34,9 @@ local function check(options, run)
                "give a label with -tokenpar")
     elseif run.hsm then
         assert(run.source:check_authentication(run.target or run.new))
-        assert(not run.new or run.new:can_be_made())
+        if run.new then
+            assert(run.new:can_be_made())
+        end
     end
 end
 
