@@ -44,22 +44,8 @@ local function fill(session)
 end
 
 local function run(ctx)
-    local partition, password, session, err
-    partition, err = keyferry.partition(ctx.options.partition)
-    if not partition then
-        return nil, err
-    end
-    password, err = ctx:secret{
-        option = "password", env = "KEYFERRY_PASSWORD",
-        prompt = "Please enter the password for the HSM user partition:",
-    }
-    if not password then
-        return nil, err
-    end
-    session, err = partition:login(password, { writable = true })
-    if not session then
-        return nil, err
-    end
+    local partition = assert(keyferry.partition(ctx.options.partition))
+    local session = assert(ctx:login(partition, { writable = true }))
     fill(session)
     ctx:print("%d objects made", #assert(session:find()))
     session:close()
@@ -74,6 +60,7 @@ return {
         { name = "partition", value = "name", kind = "label", required = true,
           help = "The partition to fill." },
         { name = "password", value = "password", kind = "secret",
+          prompt = "Please enter the password for the HSM user partition:",
           help = "Its Crypto Officer password; KEYFERRY_PASSWORD, or asked for, without it." },
     },
     run = run,
