@@ -405,6 +405,38 @@ static int module_init_token(lua_State *L)
     return 1;
 }
 
+static int check_pin(lua_State *L,
+                     kf_rv (*check)(const struct kf_token *, const struct kf_secret *,
+                                    const char *, struct kf_error *))
+{
+    struct kf_module *module = kf_lua_check_module(L, 1);
+    CK_SLOT_ID slot = (CK_SLOT_ID)luaL_checkinteger(L, 2);
+    const struct kf_secret *pin = kf_lua_opt_secret(L, 3);
+    const char *whose = kf_lua_check_text(L, 4);
+    struct kf_token token;
+    struct kf_error err = { 0 };
+    kf_rv rv = kf_slot_token(module, slot, &token, &err);
+
+    if (!rv)
+        rv = check(&token, pin, whose, &err);
+    return kf_lua_done(L, rv, &err);
+}
+
+/***
+Whether a PIN is within the limits of the token in a slot. Nobody logs in.
+@function module:check_pin
+@int slot
+@tparam ?secret pin nil (the protected authentication path) is fine
+@string whose "security officer" or "user"
+@treturn[1] true
+@treturn[2] nil
+@treturn[2] err KFR_ARGUMENT
+*/
+static int module_check_pin(lua_State *L)
+{
+    return check_pin(L, kf_token_check_pin);
+}
+
 /***
 Whether a PIN is one that the token in a slot would take as a new one.
 @function module:check_new_pin
@@ -417,17 +449,7 @@ Whether a PIN is one that the token in a slot would take as a new one.
 */
 static int module_check_new_pin(lua_State *L)
 {
-    struct kf_module *module = kf_lua_check_module(L, 1);
-    CK_SLOT_ID slot = (CK_SLOT_ID)luaL_checkinteger(L, 2);
-    const struct kf_secret *pin = kf_lua_opt_secret(L, 3);
-    const char *whose = kf_lua_check_text(L, 4);
-    struct kf_token token;
-    struct kf_error err = { 0 };
-    kf_rv rv = kf_slot_token(module, slot, &token, &err);
-
-    if (!rv)
-        rv = kf_token_check_new_pin(&token, pin, whose, &err);
-    return kf_lua_done(L, rv, &err);
+    return check_pin(L, kf_token_check_new_pin);
 }
 
 static const luaL_Reg methods[] = {
@@ -436,6 +458,7 @@ static const luaL_Reg methods[] = {
     { "mechanisms", module_mechanisms },
     { "has", module_has },
     { "quirks", module_quirks },
+    { "check_pin", module_check_pin },
     { "check_new_pin", module_check_new_pin },
     { "init_token", module_init_token },
     { "session", kf_lua_new_session },

@@ -106,6 +106,18 @@ function Hsm:close()
     end
 end
 
+--- What its module is known to do otherwise than PKCS#11 says: module:quirks.
+-- @string name
+-- @treturn ?string the reason; nil: it is not known to
+function Hsm:quirk(name)
+    local module = self:module()
+    for _, quirk in ipairs(module and module:quirks() or {}) do
+        if quirk.name == name then
+            return quirk.reason
+        end
+    end
+end
+
 --- What the module says of itself.
 -- @treturn[1] table as module:info() gives it
 -- @treturn[2] nil

@@ -98,7 +98,7 @@ local function look_at_making(hsm, quirks, list)
     end
     local why = slot and ("slot %d is free"):format(slot.slot) or tostring(err)
     if slot and quirks.label_fixed then
-        why = why .. "; the label is the token's own, not the one that is asked for"
+        why = why .. ('; its label is fixed: "%s"'):format(slot.label)
     end
     add(list, "making partitions", not slot and "no" or quirks.label_fixed and "partly" or "yes",
         why)

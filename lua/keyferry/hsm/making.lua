@@ -21,11 +21,25 @@ local function serials(slots)
     return set
 end
 
-local function free_slot(hsm, slots)
+local function fixed_label(hsm, label, free)
+    return fail("KFR_REFUSED", ('the label of a new partition on HSM "%s" is fixed: "%s", not "%s"')
+        :format(hsm.name, free.label, label), "ask for that label, or change it where the "
+        .. "configuration has it (NSS: dbTokenDescription or FIPSTokenDescription in init_args)")
+end
+
+-- `label`: what the partition is to be called, if that is known.
+local function free_slot(hsm, slots, label)
+    local is_fixed, other = label and hsm:quirk("label_fixed"), nil
     for _, token in ipairs(slots) do
         if token.present and not token.initialized and not token.write_protected then
-            return token
+            if not is_fixed or token.label == label then
+                return token
+            end
+            other = other or token
         end
+    end
+    if other then
+        return fixed_label(hsm, label, other)
     end
     return fail("CKR_TOKEN_WRITE_PROTECTED",
                 ('HSM "%s" has no free slot for a new partition'):format(hsm.name),
@@ -33,10 +47,11 @@ local function free_slot(hsm, slots)
 end
 
 --- The slot that a new partition would be made in.
+-- @string[opt] label the partition's: KFR_REFUSED where it is not to be had
 -- @treturn[1] table a token table
 -- @treturn[2] nil
 -- @treturn[2] err CKR_TOKEN_WRITE_PROTECTED: none is free; KFR_REFUSED (hsm:can_create)
-function M:spare_slot()
+function M:spare_slot(label)
     local may, why = self:can_create()
     local slots, err
     if may then
@@ -46,7 +61,7 @@ function M:spare_slot()
         err = err or why
         return nil, err
     end
-    return free_slot(self, slots)
+    return free_slot(self, slots, label)
 end
 
 --- The partition that would be made next, before it is: how it will be authenticated, and
@@ -59,7 +74,7 @@ end
 -- local next_one = assert(hsm:next_partition("archive"))
 -- print(next_one.label, next_one:authentication())  --> archive	password
 function M:next_partition(label)
-    local slot, err = self:spare_slot()
+    local slot, err = self:spare_slot(label)
     if not slot then
         return nil, err
     end
@@ -177,14 +192,14 @@ end
 -- The partition that was made in that slot. Its token may have moved to another slot (SoftHSM)
 -- and then is the one with that label that was not there before.
 local function find_made(hsm, before, slot, label)
-    local list, err = hsm:partitions()
+    local list, err = hsm:slots()
     if not list then
         return nil, err
     end
-    for _, partition in ipairs(list) do
-        if partition.label == label
-            and (partition.slot == slot.slot or not before[partition.serial]) then
-            return partition
+    for _, token in ipairs(list) do
+        if token.present and token.label == label
+            and (token.slot == slot.slot or token.initialized and not before[token.serial]) then
+            return Partition.new(hsm, token)
         end
     end
     return fail("KFR_STORE", ('the new partition "%s" is not to be found on HSM "%s"')
@@ -215,6 +230,38 @@ local function init(hsm, slot, options)
     partition:attend(options.so_password, "so")
     local ok, err = hsm:module():init_token(slot.slot, options.so_password, options.label)
     return ok, not ok and partition:explain(err, options.so_password, "so") or nil
+end
+
+-- A token that has no security officer (NSS) takes an empty PIN for one.
+local function without_officer(hsm, options)
+    if not hsm:quirk("so_pin_empty") then
+        return options
+    end
+    local own = { so_password = core.secret(""), no_officer = true }
+    return setmetatable(own, { __index = options })
+end
+
+local function check_pins(module, slot, options)
+    local ok, err = true, nil
+    if not options.no_officer then
+        ok, err = module:check_new_pin(slot.slot, options.so_password, "security officer")
+    end
+    if ok then
+        ok, err = module:check_new_pin(slot.slot, options.password, "user")
+    end
+    return ok, err
+end
+
+-- A partition that could not be set up goes again where it can; gives the error.
+local function undo(hsm, partition, options, err)
+    if hsm.conf then
+        hsm:delete_partition(partition)
+    elseif not options.no_officer
+        or not hsm:module():init_token(partition.slot, options.so_password, options.label) then
+        err.hint = ('partition "%s" is left without its cloning domain: remove it with the '
+            .. "vendor's own tool"):format(partition.label)
+    end
+    return err
 end
 
 --- Makes a partition: a new token, its Crypto Officer and its cloning domain. All or none.
@@ -249,6 +296,7 @@ function M:create_partition(options)
     if not ok then
         return nil, err
     end
+    options = without_officer(self, options)
     local lock <close>, why = lock_label(self, options.label) -- luacheck: ignore lock
     if why then
         return nil, why
@@ -260,14 +308,11 @@ function M:create_partition(options)
     end
     local before = serials(slots)
     local slot
-    slot, err = free_slot(self, slots)
+    slot, err = free_slot(self, slots, options.label)
     if not slot then
         return nil, err
     end
-    ok, err = module:check_new_pin(slot.slot, options.so_password, "security officer")
-    if ok then
-        ok, err = module:check_new_pin(slot.slot, options.password, "user")
-    end
+    ok, err = check_pins(module, slot, options)
     if ok then
         ok, err = init(self, slot, options)
     end
@@ -281,8 +326,7 @@ function M:create_partition(options)
     end
     ok, err = set_up(self, partition, options)
     if not ok then
-        self:delete_partition(partition)
-        return nil, err
+        return nil, undo(self, partition, options, err)
     end
     return partition
 end

@@ -110,18 +110,47 @@ local function ask_key(ctx, name, what)
     return secret or nil, err
 end
 
-local function ask_text(ctx, name, what)
-    local secret, err = ctx:secret(name, { quiet = true })
-    if not secret and not err and not what.quiet then
-        secret, err = ctx:secret(name, { new = what.new })
-        ctx.typed[name] = true
+local OWNERS = { password = "user", tokenpw = "user", tokensopwd = "security officer" }
+
+-- A password that was given, and is outside the limits of its token: refused before anything
+-- is asked or opened.
+local function check_given(what, secret)
+    local owner = OWNERS[what[1]]
+    local module = owner and what.of and what.of.hsm:module()
+    if not module then
+        return true
+    elseif what.new then
+        return module:check_new_pin(what.of.slot, secret, owner)
+    end -- modules name the limits of the user's, and take other PINs of an officer
+    return owner ~= "user" or module:check_pin(what.of.slot, secret, owner)
+end
+
+local function given_text(ctx, what)
+    local secret, err = ctx:secret(what[1], { quiet = true })
+    if secret then
+        local ok
+        ok, err = check_given(what, secret)
+        secret = ok and secret
     end
-    return secret, err
+    return secret or nil, err
+end
+
+local function ask_text(ctx, name, what)
+    if what.quiet then
+        return nil
+    end
+    ctx.typed[name] = true
+    return ctx:secret(name, { new = what.new })
+end
+
+-- A token that has no security officer (NSS) needs no password of one.
+local function has_owner(what)
+    return what[1] ~= "tokensopwd" or not what.of or not what.of.hsm:quirk("so_pin_empty")
 end
 
 local function is_wanted(ctx, name, way, what)
     local by_default = name == "domain" and ctx.options.defaultdomain
-    return not what.unless
+    return not what.unless and has_owner(what)
         and (way == "text" and not by_default or way == "key" and not what.quiet)
 end
 
@@ -147,8 +176,17 @@ function M:secrets(wanted)
         end
     end
     for i, what in ipairs(wanted) do
+        if ways[i] == "text" and is_wanted(self, what[1], "text", what) then
+            local secret, err = given_text(self, what)
+            if err then
+                return nil, err
+            end
+            secrets[what[1]] = secret
+        end
+    end
+    for i, what in ipairs(wanted) do
         local name = what[1]
-        if is_wanted(self, name, ways[i], what) then
+        if not secrets[name] and is_wanted(self, name, ways[i], what) then
             local get = ways[i] == "key" and ask_key or ask_text
             local secret, err = get(self, name, what)
             if err then
