@@ -52,8 +52,8 @@
  *                           and what gives bytes in one part
  *   FUNCTION fill BYTE      those bytes, or the whole structure that comes back
  *   FUNCTION flip           the last bit of those bytes is wrong
- *   FUNCTION handle N       what was made or opened (C_OpenSession) has that handle; for
- *                           sessions it means the one opened last
+ *   FUNCTION handle N       what is made or opened (C_OpenSession) has that handle;
+ *                           for sessions it means the one opened last
  *   * rotate N              after N calls each handle found means the object found next
  *   C_FindObjects twice     one of the handles comes twice
  *   C_FindObjects also 1 N  that handle comes, too

@@ -6,13 +6,13 @@ local core = require "keyferry.core"
 
 local M = {}
 
--- Those without a private copy: key to { module = module, users = { [hsm] = true } }. Neither
--- keeps anything alive.
+-- Those without a private copy: key to { held = { module = module }, users = { [hsm] = true } }.
+-- Neither keeps a module or an HSM alive.
 local shared = {}
 
 local function entry(module)
-    return setmetatable({ module = module, users = setmetatable({}, { __mode = "k" }) },
-                        { __mode = "v" })
+    return { held = setmetatable({ module = module }, { __mode = "v" }),
+             users = setmetatable({}, { __mode = "k" }) }
 end
 
 local function settings(hsm)
@@ -62,7 +62,7 @@ function M.load(hsm)
     end
     local key = M.key(hsm)
     local found = shared[key]
-    local module = found and found.module
+    local module = found and found.held.module
     if not module then
         local err
         module, err = open(hsm)
@@ -81,7 +81,7 @@ end
 function M.unload(hsm, module)
     local key = not hsm.private_copy and M.key(hsm)
     local found = key and shared[key]
-    if found and found.module == module then
+    if found and found.held.module == module then
         found.users[hsm] = nil
         if next(found.users) then
             return
