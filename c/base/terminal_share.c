@@ -19,6 +19,15 @@
 enum { CELL = 14, AROUND_WORDS = 6, USUAL_ROWS = 24, USUAL_COLUMNS = 80, SHORT = 12 };
 enum { LETTERS = 16, STARS = 40, NUMBER_TEXT = 64, KEY_WORDS = 33 };
 
+static struct winsize size_of(const struct kf_keys *keys)
+{
+    struct winsize size = { 0 };
+
+    if (ioctl(keys->fd, TIOCGWINSZ, &size) != 0 || !size.ws_row || !size.ws_col)
+        size = (struct winsize){ .ws_row = USUAL_ROWS, .ws_col = USUAL_COLUMNS };
+    return size;
+}
+
 /* -- Showing ----------------------------------------------------------------------- */
 
 struct sheet {
@@ -59,11 +68,9 @@ static void show_page(void *of)
 /* As few columns as will do for what is left, so that one reads downwards. */
 static void fit_page(struct sheet *sheet)
 {
-    struct winsize size = { 0 };
+    struct winsize size = size_of(sheet->keys);
     size_t left = sheet->count - sheet->from, rows, columns;
 
-    if (ioctl(sheet->keys->fd, TIOCGWINSZ, &size) != 0 || !size.ws_row || !size.ws_col)
-        size = (struct winsize){ .ws_row = USUAL_ROWS, .ws_col = USUAL_COLUMNS };
     rows = size.ws_row > AROUND_WORDS ? size.ws_row - AROUND_WORDS : 1;
     columns = size.ws_col > CELL ? size.ws_col / CELL : 1;
     rows = rows > SHORT ? rows / SHORT * SHORT : rows;
@@ -152,39 +159,54 @@ struct entry {
     size_t count;     /* words there are */
     size_t again;     /* of them to be typed again, from `at` on */
     size_t typed;     /* letters of it */
-    char letters[LETTERS];
+    char letters[LETTERS + 1]; /* a text */
     unsigned char key;
     uint16_t words[KF_SHARE_MAX_WORDS];
 };
 
-static void draw_taken(const struct entry *entry)
+static void draw_taken(const struct entry *entry, size_t stars)
 {
     kf_keys_say(entry->keys, CLEAR_LINE);
     kf_keys_say(entry->keys, entry->head);
-    for (size_t i = 0; i < entry->at && i < STARS; i++)
+    for (size_t i = 0; i < entry->at && i < stars; i++)
         kf_keys_say(entry->keys, "*");
 }
 
-/* What is shown of the word: its letters, or all of it once they tell it. */
+/* How many bytes are put; *room is what is left of the line. */
+static void put_within(const struct entry *entry, const char *bytes, size_t *room)
+{
+    size_t n = strlen(bytes) < *room ? strlen(bytes) : *room;
+
+    kf_keys_put(entry->keys, bytes, n);
+    *room -= n;
+}
+
+/* What is shown of the word: its letters, or all of it once they tell it. Never more than
+ * one line: what is on the line above stays on the screen. */
 static void draw(void *of)
 {
     const struct entry *entry = of;
     const char *rest = "";
     char text[NUMBER_TEXT];
     uint16_t word = 0;
+    size_t line = size_of(entry->keys).ws_col - 1U, used = strlen(entry->head), stars;
     bool told = entry->typed &&
                 kf_share_words_from(entry->letters, entry->typed, &word) == 1;
-    bool end = !entry->length && kf_share_can_have(entry->at) && !entry->again;
+    bool end = !entry->length && kf_share_can_have(entry->at) && !entry->again &&
+               !entry->typed && line >= USUAL_COLUMNS - 1;
 
     if (told)
         rest = kf_share_word(word) + entry->typed;
-    draw_taken(entry);
     snprintf(text, sizeof text, "%sword %zu%s%s: ", entry->at ? " " : "", entry->at + 1,
-             entry->again ? " again" : "",
-             end && !entry->typed ? " (Enter: that was the last)" : "");
-    kf_keys_say(entry->keys, text);
-    kf_keys_put(entry->keys, entry->letters, entry->typed);
-    kf_keys_say(entry->keys, rest);
+             entry->again ? " again" : "", end ? " (Enter: that was the last)" : "");
+    used += strlen(text) + LETTERS;
+    stars = line > used + STARS ? STARS : line > used ? line - used : 0;
+    draw_taken(entry, stars);
+    used = strlen(entry->head) + (entry->at < stars ? entry->at : stars);
+    line = line > used ? line - used : 0;
+    put_within(entry, text, &line);
+    put_within(entry, entry->letters, &line);
+    put_within(entry, rest, &line);
 }
 
 static void clear_letters(struct entry *entry)
@@ -406,7 +428,7 @@ kf_rv kf_terminal_ask_share(const char *prompt, size_t length, struct kf_share *
         kf_keys_put(&keys, prompt, (size_t)(entry->head - prompt));
         rv = type_share(entry, share, path, err);
         if (!*path) {
-            draw_taken(entry);
+            draw_taken(entry, STARS);
             kf_keys_say(&keys, "\n");
         }
     }

@@ -48,9 +48,10 @@ local function a_share(options)
   return shares[1], words, path
 end
 
-local function ask(length, path)
+local function ask(length, path, width)
   local program = tmp.file(ask_program, "ask.lua")
-  local t = terminal.start { lua, program, length or "-", path or "-", env = env }
+  local t = terminal.start { lua, program, length or "-", path or "-", env = env,
+    width = width }
   t:wait_for("word 1: ")
   t:wait_until("echo", false)
   return t, program .. ".pid"
@@ -105,6 +106,19 @@ function TestAsking.test_a_word_is_whole_as_soon_as_its_letters_tell_it()
   lu.assertStrContains(done.text, "KFR_INTERRUPTED")
   lu.assertTrue(done.restored)
   lu.assertNil(done.screen:find("academic", 1, true))
+end
+
+-- What wraps is on a line that is not drawn again.
+function TestAsking.test_a_narrow_terminal_keeps_no_letter_of_a_word()
+  for _, width in ipairs { 45, 30 } do
+    local share, words, path = a_share()
+    local t <close> = ask(nil, path, width)
+    type_words(t, words)
+    local done = t:finish()
+    lu.assertStrContains(done.text, says(share))
+    lu.assertEquals(select(2, done.screen:gsub("word", "")), 0, done.screen)
+    lu.assertStrContains(done.screen:gsub(" +\n", "\n"), "\n  > " .. ("*"):rep(#words))
+  end
 end
 
 function TestAsking.test_lines_can_be_pasted_in_either_case()
