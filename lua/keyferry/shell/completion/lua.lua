@@ -24,8 +24,9 @@ M.KEYWORDS = {
 M.FIELDS = {
     backup = backup.OPTIONS, plan = backup.OPTIONS, verify = verify.OPTIONS,
     send = send.OPTIONS,
-    configure = { "home", "config", "ask", "traceback" },
-    create_hsm = { "name", "serial", "path" },
+    configure = { "home", "config", "ask", "attend", "traceback" },
+    create_hsm = { "name", "serial", "path", "blue_key" },
+    can_create_hsm = { "name", "serial", "path" },
     error = { "code", "what", "hint", "call", "sys" },
     create_partition = { "label", "password", "so_password", "domain", "unfinished" },
 }
