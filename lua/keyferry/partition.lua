@@ -17,6 +17,7 @@ Partition.__index = Partition
 -- @tfield int slot the number of its slot
 -- @tfield token token the token as it was when the partition was listed; hsm:refresh reads it again
 -- @tfield string uri its PKCS#11 URI (RFC 7512), which keyferry.partition takes
+-- @tfield ?boolean is_repeated another token of the HSM has the same names: its slot is in the URI
 
 -- What its URI says. The slot only where nothing else tells it from another token.
 local function uri_fields(partition)

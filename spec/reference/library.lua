@@ -25,6 +25,7 @@ local sources = {
   { "lua/keyferry/plan.lua", { ["Plan.new"] = "keyferry.plan", Plan = "plan:" } },
   { "lua/keyferry/hsm.lua", { Hsm = "hsm:" } },
   { "lua/keyferry/hsm/making.lua", { M = "hsm:" } },
+  { "lua/keyferry/hsm/check.lua", { M = "hsm:" } },
   { "lua/keyferry/partition.lua", { Partition = "partition:" } },
   { "lua/keyferry/attending.lua", { M = "partition:" } },
   { "c/lua/session.c" },
