@@ -2,7 +2,7 @@
 # sanitized with it (SPEC_SANITIZE does that): other people's programs load liar.so, too.
 SPEC_FUZZ  := $(addprefix $(B)/spec/fuzz_,sealed attributes material softhsm_store stream share)
 SPEC_CORE  := $(B)/spec/sealed $(B)/spec/core_check $(B)/spec/shamir_check $(SPEC_FUZZ)
-SPEC_TOOLS := $(addprefix $(B)/spec/,liar.so mortal.so not_pkcs11.so luna.so luna_liar.so drive softhsm_dump fill loop) $(SPEC_CORE)
+SPEC_TOOLS := $(addprefix $(B)/spec/,liar.so mortal.so not_pkcs11.so interface.so luna.so luna_liar.so drive softhsm_dump fill loop) $(SPEC_CORE)
 SPEC_CC     = $(CC) $(CPPFLAGS) $(FLOOR_pkcs11) $(WARN) $(CFLAGS) $(HARDEN) $(SPEC_SANITIZE)
 SPEC_LINK   = $(LDFLAGS) $(call PKG,--libs,libcrypto) -ldl
 
@@ -20,6 +20,7 @@ $(B)/spec/luna.so: $(addprefix $(B)/spec/support/,$(addsuffix .o,luna luna_login
   luna_object luna_store luna_clone pad image))
 $(B)/spec/drive: $(B)/spec/support/drive.o
 $(B)/spec/mortal.so: $(B)/spec/support/mortal.o
+$(B)/spec/interface.so: $(B)/spec/support/interface.o
 $(B)/spec/not_pkcs11.so: $(B)/spec/support/not_pkcs11.o
 $(B)/spec/softhsm_dump: $(B)/spec/support/softhsm_dump.o
 $(B)/spec/fill: $(addprefix $(B)/spec/,bench/fill.o bench/token.o support/image.o)

@@ -11,6 +11,7 @@ local nss = require("support.nss")
 local once = require("support.once")
 local process = require("support.process")
 local shell = require("support.shell")
+local softhsm = require("support.softhsm")
 local tmp = require("support.tmp")
 
 local function write_config(...)
@@ -201,5 +202,53 @@ function TestFunctions.test_are_those_of_the_symbol_that_is_named()
   lu.assertStrContains(done.err, "FC_GetNothing")
 end
 
-return { TestSlots = TestSlots, TestSame = TestSame, TestShared = TestShared,
+-- PKCS#11 3.0: no C_GetFunctionList at all.
+function TestFunctions.test_are_found_by_c_get_interface()
+  local hsm = softhsm.fresh()
+  hsm:init_token("three")
+  local module = assert(core.module(build.tool("interface.so"), { private_copy = true,
+    env = { SOFTHSM2_CONF = hsm.conf, INTERFACE_MODULE = build.softhsm() } }))
+  lu.assertTrue(module:has("C_WrapKey"))
+  lu.assertFalse(module:has("C_Nothing"))
+  lu.assertEquals(assert(module:slots())[1].label, "three")
+  module:close()
+end
+
+-- All lists of 2.x have one layout; what is before 2 or after 3 is not guessed at.
+function TestFunctions.test_are_taken_from_lists_of_2_and_3()
+  for version, good in pairs { ["2 10"] = true, ["2 40"] = true, ["3 1"] = true, ["1 0"] = false,
+    ["4 0"] = false } do
+    local major, minor = version:match("(%d+) (%d+)")
+    local hsm = liar.fresh(("list-version %d")
+      :format(major * 256 + minor))
+    local module, err = core.module(hsm.module, { private_copy = true, env = hsm.env })
+    lu.assertEquals(module ~= nil, good, version)
+    if module then module:close() else lu.assertEquals(err.code, "KFR_MODULE") end
+  end
+end
+
+local TestPin = {}
+
+-- A PIN of 4 to 8 bytes: known before anybody logs in, or is asked for more.
+function TestPin.test_one_outside_the_limits_is_refused_before_anything_is_opened()
+  local hsm = liar.fresh("C_GetTokenInfo pin 4 8\ncall-log %LOG%")
+  hsm:init_token("p", { pin = "12345678" })
+  local function backup(password)
+    return process.run { build.dir .. "/keyferry", "--home", tmp.dir("home"), "--config",
+      write_config(("{ name = 'it', serial = '7', module = %q, env = { SOFTHSM2_CONF = %q, "
+        .. "LIAR_SCRIPT = %q, LIAR_MODULE = %q } }"):format(hsm.module, hsm.conf, hsm.script,
+        hsm.env.LIAR_MODULE)), "partition", "backup", "-partition", "p", "-tokenpar", "copy",
+      "-serial", "7", "-plan", env = { KEYFERRY_PASSWORD = password, KEYFERRY_DOMAIN = "domain",
+        KEYFERRY_TOKENSOPWD = "12345678", KEYFERRY_TOKENPW = "12345678" } }
+  end
+  for _, password in ipairs { "123", "123456789" } do
+    local done = backup(password)
+    lu.assertEquals(done.status, 2, done.err)
+    lu.assertStrContains(done.err, "4 to 8 bytes")
+  end
+  for _, call in ipairs(hsm:calls()) do lu.assertNil(call:find("^C_Login"), call) end
+  lu.assertEquals(backup("12345678").status, 0)
+end
+
+return { TestPin = TestPin, TestSlots = TestSlots, TestSame = TestSame, TestShared = TestShared,
   TestMaking = TestMaking, TestFunctions = TestFunctions }
