@@ -418,6 +418,17 @@ static kf_rv check_passphrase(const struct kf_secret *passphrase, struct kf_erro
     return KFR_OK;
 }
 
+/* It cannot be interrupted: the standard's most, 2^15, would be minutes. */
+static kf_rv check_exponent(const struct kf_share *share, struct kf_error *err)
+{
+    if (share->exponent > KF_SHARE_MAX_EXPONENT)
+        return kf_fail(err, KFR_SHARE, NULL, NULL,
+                       "the shares of set %04x want 10000 * 2^%d iterations of PBKDF2, "
+                       "and no more than 10000 * 2^%d are done",
+                       share->set, share->exponent, KF_SHARE_MAX_EXPONENT);
+    return KFR_OK;
+}
+
 static kf_rv recover_given(const struct kf_share *const *shares, size_t count,
                            unsigned char *out, struct kf_error *err)
 {
@@ -446,6 +457,9 @@ kf_rv kf_share_master(const struct kf_share *const *shares, size_t count,
     if (count < 1 || count > KF_SHARE_MAX_GIVEN)
         return kf_fail(err, KFR_SHARE, NULL, NULL,
                        count ? "too many shares" : "there is no share");
+    rv = check_exponent(shares[0], err);
+    if (rv)
+        return rv;
     master = kf_secret_new(shares[0]->len);
     if (!master)
         return no_memory(err);

@@ -7,7 +7,8 @@
  * (blue, black, red) is 32 random bytes. A domain text is its length as a byte, the text,
  * and random bytes, 8 at least, to an even number: without them, who has M-1 shares could
  * try texts against the digest.
- * What is read and combined may be anything of the standard, up to KF_SHARE_MAX_BYTES.
+ * What is read and combined may be anything of the standard, up to KF_SHARE_MAX_BYTES and,
+ * to be combined, KF_SHARE_MAX_EXPONENT.
  *
  * A refusal names shares by colour, set and number and words by position, never a word.
  */
@@ -27,8 +28,9 @@ enum {
     KF_SHARE_MAX_BYTES = 260,
     KF_SHARE_MIN_WORDS = 20,
     KF_SHARE_MAX_WORDS = 215,
-    KF_SHARE_MAX_COUNT = 16,   /* shares of a group */
-    KF_SHARE_MAX_GIVEN = 256,  /* shares of all groups */
+    KF_SHARE_MAX_EXPONENT = 10, /* of its PBKDF2: seconds; what keyferry makes has 0 */
+    KF_SHARE_MAX_COUNT = 16,    /* shares of a group */
+    KF_SHARE_MAX_GIVEN = 256,   /* shares of all groups */
     KF_SHARE_KEY_BYTES = 32,
     KF_SHARE_MAX_TEXT = 250,
     KF_SHARE_CHECK_BYTES = 16

@@ -249,6 +249,16 @@ function TestTogether.test_a_foreign_secret_is_no_key_of_ours()
   refused("hold no key of keyferry", share.combine(parse_all(by_number[4].shares)))
 end
 
+-- Sound words of a black key, with an exponent of 15: two minutes and more that nothing ends.
+function TestTogether.test_more_iterations_than_anybody_waits_for_are_refused()
+  local words = [[academic bracelet academic academic acrobat email beard email beard email beard
+    email beard email beard email beard email beard email beard email beard email
+    beard email beard email beard email roster intend member]]
+  local begun = os.clock()
+  refused("no more than 10000 * 2^10 are done", share.combine { (assert(parse(words))) })
+  lu.assertTrue(os.clock() - begun < 5)
+end
+
 local TestWords = {}
 
 local function wrong_for(word)
