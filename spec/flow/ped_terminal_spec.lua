@@ -110,6 +110,19 @@ function TestPedTerminal.test_ctrl_c_ends_it_and_says_that_the_key_is_not_to_be_
   no_word_is_on(done.screen, words)
 end
 
+function TestPedTerminal.test_ctrl_d_says_so_too()
+  local t <close> = start("ped", "create", "-colour", "red", "-m", "2", "-n", "2")
+  show(t, "Red key 1 of 2")
+  t:line("yes")
+  local words = show(t, "Red key 2 of 2")
+  t:key("C-d")
+  local done = t:finish()
+  lu.assertEquals(done.status, 5, done.screen)
+  lu.assertStrContains(done.screen, "1 of 2 shares")
+  lu.assertStrContains(done.screen, "this key is not to be used")
+  no_word_is_on(done.screen, words)
+end
+
 function TestPedTerminal.test_a_word_that_is_none_is_said_at_once_and_a_wrong_one_by_its_place()
   local key = ped.key("blue")
   local words = {}

@@ -86,6 +86,18 @@ function M.share_event(_, share, more)
     return event
 end
 
+-- Interrupted, or ended otherwise with some of the shares on paper.
+local function broken_off(err, done, all, otherwise)
+    local interrupted = status.code(err) == "KFR_INTERRUPTED"
+    if not interrupted and done == 0 then
+        return err
+    end
+    return core.error({ code = status.code(err) or "KFR_SYSTEM", hint = otherwise,
+        what = ("%s when %d of %d shares had been written down"):format(
+            interrupted and "interrupted" or "ended (" .. tostring(status.field(err, "what"))
+            .. ")", done, all) })
+end
+
 local function show(ctx, shares, otherwise)
     for i, share in ipairs(shares) do
         local title = ctx:share_title(share)
@@ -93,13 +105,8 @@ local function show(ctx, shares, otherwise)
             title = ("%s: any %d of the set are needed"):format(title, share:needed())
         end
         local ok, err = ask.show_share(share, title, ctx.output)
-        if not ok and status.code(err) == "KFR_INTERRUPTED" then
-            err = core.error({ code = "KFR_INTERRUPTED", hint = otherwise,
-                what = ("interrupted when %d of %d shares had been written down"):format(i - 1,
-                    #shares) })
-        end
         if not ok then
-            return nil, err
+            return nil, broken_off(err, i - 1, #shares, otherwise)
         end
         ctx:print("%s has been written down.", ctx:share_title(share))
         ctx:event(ctx:share_event(share, { status = "shown" }))
