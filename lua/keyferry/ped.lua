@@ -122,11 +122,12 @@ end
 
 -- Files ----------------------------------------------------------------------------------
 
+-- Without what begins with ".": a stick that a Mac wrote has a "._" file beside each.
 local function names_in(folder)
     local names, err = core.file.list(folder)
     local found = {}
     for _, name in ipairs(names or {}) do
-        if name:sub(-#ENDING) == ENDING then
+        if name:sub(-#ENDING) == ENDING and name:sub(1, 1) ~= "." then
             found[#found + 1] = name
         end
     end
@@ -134,15 +135,18 @@ local function names_in(folder)
     return names and found, err
 end
 
---- The share in a file; or in a folder those of all files whose names end in ".share".
+--- The share in a file; or in a folder those of all files whose names end in ".share", but
+-- hidden ones.
 -- @string path
+-- @tparam[opt] function damaged called with the refusal of each file in a folder that is no
+--   share, which is left out then; without it the first is the refusal of all
 -- @treturn[1] table array of shares
 -- @treturn[1] table their files
 -- @treturn[2] nil
 -- @treturn[2] err KFR_NOT_FOUND, KFR_SHARE, KFR_SYSTEM
-function M.read(path)
+function M.read(path, damaged)
     guard.text(path)
-    local kind, files, shares = core.file.exists(path), { path }, {}
+    local kind, found, files, shares = core.file.exists(path), { path }, {}, {}
     if not kind then
         return fail("KFR_NOT_FOUND", ("there is no file or folder %s"):format(path),
                     "name the file of a share, or the folder that it is in")
@@ -152,19 +156,22 @@ function M.read(path)
             return nil, err
         end
         for i, name in ipairs(names) do
-            files[i] = path .. "/" .. name
+            found[i] = path .. "/" .. name
         end
         if not names[1] then
             return fail("KFR_NOT_FOUND", ("there is no share in the folder %s"):format(path),
                         "the name of a share's file ends in " .. ENDING)
         end
     end
-    for i, file in ipairs(files) do
+    for _, file in ipairs(found) do
         local share, err = core.share.read(file)
-        if not share then
+        if share then
+            shares[#shares + 1], files[#files + 1] = share, file
+        elseif damaged and kind == "directory" then
+            damaged(err)
+        else
             return nil, err
         end
-        shares[i] = share
     end
     return shares, files
 end

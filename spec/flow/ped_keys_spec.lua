@@ -113,6 +113,8 @@ function TestPedLibrary.test_a_folder_is_read_as_the_shares_in_it()
   shell.write(folder .. "/holiday.jpg", "no share")
   local shares, files = keyferry.ped.read(folder)
   lu.assertEquals({ #shares, #files }, { 3, 3 })
+  shell.write(folder .. "/._black.share", "what a Mac leaves on a stick")
+  lu.assertEquals(#keyferry.ped.read(folder), 3)
   shell.write(folder .. "/zebra.share", "no share")
   raises("zebra.share", keyferry.ped.read, folder)
 end
@@ -366,6 +368,17 @@ function TestPedQuestions.test_the_environment_answers_when_it_has_enough()
   done = ask_for("black", { env = env, answers = { ["share 2 of 2"] = key.files[1] } })
   lu.assertEquals({ done.status, #done.asked }, { 0, 1 }, done.err)
   lu.assertEquals(check_of(done), keyferry.ped.check(key.secret))
+end
+
+-- That is what M of N is for.
+function TestPedQuestions.test_a_damaged_share_among_enough_good_ones_is_told_and_not_needed()
+  local key, folder = ped.key("black", 2, 3), tmp.dir("stick")
+  local files = assert(keyferry.ped.write(key.shares, { folder }))
+  shell.write(files[1], ped.with_word(ped.words(files[1]), 9))
+  local done = ask_for("black", { env = { KEYFERRY_PED = folder } })
+  lu.assertEquals({ done.status, #done.asked }, { 0, 0 }, done.err)
+  lu.assertEquals(check_of(done), keyferry.ped.check(key.secret))
+  lu.assertStrContains(done.err, "word 9 of 33")
 end
 
 -- What was plugged in was another key: what is typed wins.

@@ -71,14 +71,17 @@ function M.of_environment(out, name)
         name = M.VARIABLE
         value = ask.sources.path(name) or ""
     end
+    local function lacks(err)
+        warn(out, name, err)
+        missing = missing or ("%s: %s"):format(name, err.what)
+    end
     for path in value:gmatch("[^:]+") do
-        local some, of = ped.read(path)
+        local some, of = ped.read(path, lacks)
         if some then
             table.move(some, 1, #some, #shares + 1, shares)
             table.move(of, 1, #of, #files + 1, files)
         else
-            warn(out, name, of)
-            missing = missing or ("%s: %s"):format(name, of.what)
+            lacks(of)
         end
     end
     return shares, files, missing
