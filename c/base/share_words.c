@@ -14,6 +14,7 @@ _Static_assert(sizeof list / sizeof *list == KF_WORDS, "a word has ten bits");
 /* SLIP-0039, "Format of the share mnemonic": the head, the value, the checksum. */
 enum { BITS = 10, HEAD = 4, CHECKSUM = 3, AROUND = HEAD + CHECKSUM };
 enum { EXTENDABLE_WORD = 1, EXTENDABLE_BIT = 0x10, SPARE_BITS = 8 };
+enum { MEANT = 8 };
 
 static kf_rv no_memory(struct kf_error *err)
 {
@@ -271,14 +272,14 @@ void kf_share_to_words(const struct kf_share *share, uint16_t *words)
         words[count - 1 - i] = (uint16_t)(sum >> i * BITS & 0x3FF);
 }
 
-static kf_rv wrong_length(size_t count, struct kf_error *err)
+static kf_rv wrong_length(size_t count, const char *hint, struct kf_error *err)
 {
     if (count < KF_SHARE_MIN_WORDS)
-        return kf_fail(err, KFR_SHARE, NULL, NULL,
+        return kf_fail(err, KFR_SHARE, NULL, hint,
                        "%zu %s: no share has less than %d", count,
                        count == 1 ? "word" : "words", KF_SHARE_MIN_WORDS);
     if (count > KF_SHARE_MAX_WORDS)
-        return kf_fail(err, KFR_SHARE, NULL, NULL, "more than %d words are no share",
+        return kf_fail(err, KFR_SHARE, NULL, hint, "more than %d words are no share",
                        KF_SHARE_MAX_WORDS);
     return kf_fail(err, KFR_SHARE, NULL, "a word is missing, or one is too many",
                    "%zu words: no share has so many", count);
@@ -308,7 +309,7 @@ kf_rv kf_share_from_words(const uint16_t *words, size_t count, struct kf_share *
 
     *out = NULL;
     if (!kf_share_can_have(count))
-        return wrong_length(count, err);
+        return wrong_length(count, NULL, err);
     if (!whole(words, count))
         return wrong_sum(words, count, err);
     share = kf_share_new();
@@ -332,31 +333,70 @@ static bool is_blank(char letter)
     return letter == ' ' || letter == '\t' || letter == '\n' || letter == '\r';
 }
 
+/* What was read of a text. */
+struct reading {
+    size_t count;     /* words */
+    size_t known;     /* of them, of the list */
+    size_t first_bad; /* from 1; 0: none */
+};
+
+static void read_word(const char *letters, size_t len, uint16_t *words,
+                      struct reading *reading)
+{
+    uint16_t word = 0;
+    bool known = kf_share_word_meant(letters, len, &word);
+
+    if (known && reading->count < KF_SHARE_MAX_WORDS)
+        words[reading->count] = word;
+    reading->count++;
+    reading->known += known ? 1 : 0;
+    if (!known && !reading->first_bad)
+        reading->first_bad = reading->count;
+}
+
+/* Who typed so many words of the list meant a share: only then is there a hint. */
+static bool was_meant(const struct reading *reading)
+{
+    return reading->known >= MEANT && reading->known >= reading->count / 4 * 3;
+}
+
+static kf_rv to_share(const uint16_t *words, const struct reading *reading,
+                      struct kf_share **out, struct kf_error *err)
+{
+    const char *again = was_meant(reading) ? "look at it again" : NULL;
+
+    if (reading->first_bad)
+        return kf_fail(err, KFR_SHARE, NULL, again,
+                       "word %zu is none of the words that shares are made of",
+                       reading->first_bad);
+    if (reading->count < KF_SHARE_MIN_WORDS || reading->count > KF_SHARE_MAX_WORDS)
+        return wrong_length(reading->count, again, err);
+    return kf_share_from_words(words, reading->count, out, err);
+}
+
 kf_rv kf_share_parse(const void *text, size_t len, struct kf_share **out,
                      struct kf_error *err)
 {
     const char *at = text, *end = at + len;
-    size_t size = KF_SHARE_MAX_WORDS * sizeof(uint16_t), count = 0;
+    size_t size = KF_SHARE_MAX_WORDS * sizeof(uint16_t);
     uint16_t *words = kf_secret_alloc(size);
-    kf_rv rv = words ? KFR_OK : no_memory(err);
+    struct reading reading = { 0 };
+    kf_rv rv = KFR_SHARE;
 
     *out = NULL;
-    while (!rv && at < end) {
+    if (!words)
+        return no_memory(err);
+    while (at < end) {
         const char *start = at;
 
         while (at < end && !is_blank(*at))
             at++;
-        if (at > start && count == KF_SHARE_MAX_WORDS)
-            rv = wrong_length(count + 1, err);
-        else if (at > start &&
-                 !kf_share_word_meant(start, (size_t)(at - start), &words[count++]))
-            rv = kf_fail(err, KFR_SHARE, NULL, "look at it again",
-                         "word %zu is none of the words that shares are made of", count);
+        if (at > start)
+            read_word(start, (size_t)(at - start), words, &reading);
         if (at < end)
             at++;
     }
-    if (!rv)
-        rv = kf_share_from_words(words, count, out, err);
+    rv = to_share(words, &reading, out, err);
     kf_secret_release(words, size);
     return rv;
 }

@@ -30,7 +30,8 @@ struct kf_share_slip kf_share_slip(const uint16_t *words, size_t count);
 /* Whether there are shares of so many words. */
 bool kf_share_can_have(size_t count);
 
-/* Words with blanks and line ends between them. */
+/* Words with blanks and line ends between them. A refusal has a hint when they were meant
+ * as a share: they are 8 of the list at least, and most of all. */
 kf_rv kf_share_parse(const void *text, size_t len, struct kf_share **out,
                      struct kf_error *err);
 /* A text file of mode 0600: what share it is, an empty line, the words. Whatever is at

@@ -128,7 +128,7 @@ function TestDomainQuestion.test_a_mistyped_share_is_no_domain()
   local key = ped.domain(TEXT, 2, 2)
   local words = ped.words(key.files[1])
   local count = select(2, words:gsub("%a+", ""))
-  for place, word in pairs { [9] = false, [15] = "xylophone" } do
+  for place, word in pairs { [2] = "xylophone", [9] = false, [15] = "xylophone" } do
     local done = show { [DOMAIN] = { ped.with_word(words, place, word or nil), words },
       [NEXT] = key.files[2] }
     lu.assertEquals({ done.status, #done.asked }, { 0, 3 }, done.err)
@@ -137,6 +137,8 @@ function TestDomainQuestion.test_a_mistyped_share_is_no_domain()
   end
   local done = show { [DOMAIN] = (words:gsub(" %a+$", "")) }
   lu.assertEquals({ done.status, #done.asked }, { 3, 3 }, count .. done.err)
+  done = show { [DOMAIN] = words:match("^" .. ("%a+ "):rep(18) .. "%a+") }
+  lu.assertEquals({ done.status, #done.asked }, { 3, 3 }, done.err)
 end
 
 function TestDomainQuestion.test_a_key_is_refused_and_asked_again()

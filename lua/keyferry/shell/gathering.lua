@@ -309,10 +309,9 @@ end
 
 -- A domain at its prompt -------------------------------------------------------------------
 
--- Whether a line that is no share was meant as one: so many words of the list are no text.
+-- Whether a line that is no share was meant as one: core.share.parse has a hint then.
 local function was_meant(err)
-    local wrong = tonumber(err.what:match("^word (%d+) is none"))
-    return err.hint ~= nil and (not wrong or wrong >= 8)
+    return err.hint ~= nil
 end
 
 --- What a line that was given for a domain stands for: itself; or, when it is a share, or
