@@ -83,6 +83,20 @@ function TestSame.test_two_databases_are_two_and_one_seen_twice_is_one()
   lu.assertFalse(partition("b"):is_same(partition("a again")))
 end
 
+-- NSS takes the names of its parameters in any case, and values in any quotes.
+function TestSame.test_a_database_is_the_same_however_its_folder_is_written()
+  local a, b = table.unpack(databases())
+  for _, how in ipairs { 'configDir="sql:%s/"', "CONFIGDIR={sql:%s}", "configdir=(%s)",
+    "configdir=%s" } do
+    local again = nss.empty("another name", a)
+    again.init_args = again.init_args:gsub("configdir='[^']*'", (how:format(a.dir)))
+    configure(a:entry("a", COPY), b:entry("b", COPY), again:entry("a again", COPY))
+    lu.assertEquals(partition("a again").label, "another name")
+    lu.assertTrue(partition("a"):is_same(partition("a again")), how)
+    lu.assertFalse(partition("b"):is_same(partition("a again")), how)
+  end
+end
+
 -- The same database as one of the `tokens` of another module.
 function TestSame.test_a_database_is_the_same_in_another_slot_of_another_module()
   local a, b, other = table.unpack(databases())

@@ -81,20 +81,38 @@ local function is_telling(partition)
     return true
 end
 
+-- What the argument of C_Initialize says of a name, as NSS reads it: a name in any case, a value
+-- in quotes of any kind. The value, and the argument without it; nil: it says nothing.
+local QUOTED = { "^%b<>", "^%b{}", "^%b[]", "^%b()", "^'[^']*'", '^"[^"]*"' }
+
+local function parameter(args, name)
+    local first, last = (" " .. args):lower():find("%s" .. name .. "=")
+    if not first then
+        return nil, args
+    end
+    local rest = args:sub(last)
+    for _, pattern in ipairs(QUOTED) do
+        local value = rest:match(pattern)
+        if value then
+            return value:sub(2, -2), args:sub(1, first - 1) .. rest:sub(#value + 1)
+        end
+    end
+    local value = rest:match("^%S*")
+    return value, args:sub(1, first - 1) .. rest:sub(#value + 1)
+end
+
 -- The folder of a database of NSS, which the argument of C_Initialize names: `configdir` is that
 -- of the module's own slots (2; 3 in FIPS mode), and `tokens=<0x0a=[configdir=...] ...>` names
 -- those of others. nil: it names none.
 local function folder_of(partition)
-    local args = partition.hsm.init_args or ""
-    local own, others = args:gsub("tokens=(%b<>)", ""), args:match("tokens=(%b<>)")
+    local others, own = parameter(partition.hsm.init_args or "", "tokens")
     local text = partition.slot <= 3 and own or nil
     for number, inner in (others or ""):gmatch("(%w+)=(%b[])") do
         if math.tointeger(tonumber(number)) == partition.slot then
-            text = inner
+            text = inner:sub(2, -2)
         end
     end
-    local dir = text and (text:match("configdir='([^']*)'") or text:match('configdir="([^"]*)"')
-                          or text:match("configdir=([^%s'\"]+)"))
+    local dir = text and parameter(text, "configdir")
     dir = dir and dir:gsub("^%a+:", "")
     return dir and (core.file.realpath(dir) or dir)
 end
