@@ -358,6 +358,7 @@ function M.loop(shell)
             break
         elseif code and code:find("%S") then
             take(self, code, chunk, problem)
+            collectgarbage() -- the keys and passwords that nothing holds any more are wiped now
         elseif not code and not chunk then
             io.stderr:write("\n")
             break
