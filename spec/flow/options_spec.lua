@@ -199,9 +199,9 @@ function TestVerify.test_every_clone_is_challenged()
   lu.assertEquals(scene.contents(s:target()), scene.contents(s:source()))
 end
 
--- A module that is honest while its format is being proved (three calls) and then says OK and
+-- A module that is honest while its format is being proved (one call) and then says OK and
 -- stores another key.
-local OTHER = "C_UnwrapKey ok-but-other-after 3"
+local OTHER = "C_UnwrapKey ok-but-other-after 1"
 
 -- The clone was made, and it is for what it is that it was refused.
 local function assert_found_out(done)
