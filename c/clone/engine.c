@@ -88,6 +88,16 @@ kf_rv kf_end_read(struct kf_end *end, CK_OBJECT_HANDLE object,
     return end->engine->read(end->state, object, out, unread, unread_count, err);
 }
 
+kf_rv kf_end_unlisted(struct kf_end *end, struct kf_error **out, size_t *count,
+                      struct kf_error *err)
+{
+    *out = NULL;
+    *count = 0;
+    if (!end->engine->unlisted)
+        return KFR_OK;
+    return end->engine->unlisted(end->state, out, count, err);
+}
+
 kf_rv kf_end_seal(struct kf_end *end, CK_OBJECT_HANDLE object,
                   const struct kf_attributes *known, struct kf_writer *out,
                   char lost[KF_LOST_MAX], struct kf_error *err)

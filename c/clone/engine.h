@@ -68,6 +68,11 @@ struct kf_engine {
     /* What kf_object_read gives, by a shorter way; NULL: there is none. */
     kf_rv (*read)(void *state, CK_OBJECT_HANDLE object, struct kf_attributes **out,
                   uint64_t *unread, size_t *unread_count, struct kf_error *err);
+    /* After all objects were read: those that the partition has and the module did not
+     * list, an error for each; *out is freed with free(). What it is told of is to be
+     * read once more before it is believed. NULL: nobody but the module knows. */
+    kf_rv (*unlisted)(void *state, struct kf_error **out, size_t *count,
+                      struct kf_error *err);
     /* Seals object; `known` are its attributes as kf_object_read gave them. `lost`
      * names what even the sealed object does not hold. */
     kf_rv (*seal)(void *state, CK_OBJECT_HANDLE object,
@@ -133,6 +138,9 @@ struct kf_session *kf_end_session(const struct kf_end *end);
 kf_rv kf_end_read(struct kf_end *end, CK_OBJECT_HANDLE object,
                   struct kf_attributes **out, uint64_t *unread, size_t *unread_count,
                   struct kf_error *err);
+/* None where the end's engine cannot tell. */
+kf_rv kf_end_unlisted(struct kf_end *end, struct kf_error **out, size_t *count,
+                      struct kf_error *err);
 kf_rv kf_end_seal(struct kf_end *end, CK_OBJECT_HANDLE object,
                   const struct kf_attributes *known, struct kf_writer *out,
                   char lost[KF_LOST_MAX], struct kf_error *err);

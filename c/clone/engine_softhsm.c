@@ -12,6 +12,7 @@
 #include "clone/softhsm_arrival.h"
 #include "clone/softhsm_departure.h"
 #include "clone/softhsm_end.h"
+#include "clone/softhsm_unlisted.h"
 
 #include <string.h>
 
@@ -178,6 +179,7 @@ const struct kf_engine kf_engine_softhsm = {
     .open = kf_softhsm_end_open,
     .close = kf_softhsm_end_close,
     .read = kf_softhsm_read,
+    .unlisted = kf_softhsm_unlisted,
     .seal = kf_softhsm_seal,
     .digest = kf_softhsm_digest,
     .whole = kf_softhsm_whole,

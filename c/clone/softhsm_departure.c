@@ -91,6 +91,7 @@ kf_rv kf_softhsm_read(void *state, CK_OBJECT_HANDLE handle, struct kf_attributes
     const bool *proof = NULL;
     const char *why;
     kf_rv rv = kf_index_read(end->index, handle, &object, NULL);
+    bool is_told = !rv;
 
     *unread_count = 0;
     why = rv ? NULL : kf_softhsm_unfinished(&object.set);
@@ -110,6 +111,8 @@ kf_rv kf_softhsm_read(void *state, CK_OBJECT_HANDLE handle, struct kf_attributes
         return KFR_OK;
     }
     rv = kf_object_read(end->session, handle, out, unread, unread_count, err);
+    if (!rv && !is_told)
+        kf_index_untold(end->index);
     if (!rv && ours && !proof)
         kf_proved_note(&end->read, kind, agree(ours, *out));
     kf_attributes_free(ours);

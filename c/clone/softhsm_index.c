@@ -41,6 +41,7 @@ struct kf_index {
     struct sighting *sightings; /* by handle */
     size_t sighting_count;
     size_t sighting_cap;
+    size_t untold; /* objects that were read and have no sighting */
 };
 
 struct kf_index *kf_index_new(struct kf_vault *vault, struct kf_session *session)
@@ -304,20 +305,20 @@ static const char *sighted(const struct kf_index *index, CK_OBJECT_HANDLE handle
                : NULL;
 }
 
-/* One that is not remembered is looked for when it is needed. */
-static void remember(struct kf_index *index, CK_OBJECT_HANDLE handle, const char *name)
+/* One that is not remembered (false) is looked for when it is needed. */
+static bool remember(struct kf_index *index, CK_OBJECT_HANDLE handle, const char *name)
 {
     size_t at = sighting_at(index, handle);
     size_t more = index->sighting_cap ? index->sighting_cap * 2 : 256;
     struct sighting *all = index->sightings;
 
     if (!kf_store_is_uuid_name(name))
-        return;
+        return false;
     if (at == index->sighting_count || all[at].handle != handle) {
         if (index->sighting_count == index->sighting_cap) {
             all = realloc(all, more * sizeof *all);
             if (!all)
-                return;
+                return false;
             index->sightings = all;
             index->sighting_cap = more;
         }
@@ -326,6 +327,51 @@ static void remember(struct kf_index *index, CK_OBJECT_HANDLE handle, const char
     }
     all[at].handle = handle;
     memcpy(all[at].name, name, KF_STORE_NAME);
+    return true;
+}
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+bool kf_index_tally(struct kf_index *index, char **names, size_t count,
+                    struct kf_index_tally *out)
+{
+    size_t n = index->sighting_count, at = 0;
+    const char **seen = calloc(n + 1, sizeof *seen);
+
+    *out = (struct kf_index_tally){ .spare = index->untold };
+    if (!seen)
+        return false;
+    for (size_t i = 0; i < n; i++)
+        seen[i] = index->sightings[i].name;
+    qsort(seen, n, sizeof *seen, by_text);
+    for (size_t i = 1; i < n; i++)
+        out->doubles += strcmp(seen[i - 1], seen[i]) == 0;
+    for (size_t i = 0; i < count; i++) {
+        while (at < n && strcmp(seen[at], names[i]) < 0)
+            at++;
+        if (at == n || strcmp(seen[at], names[i]) != 0) {
+            char *name = names[i];
+
+            names[i] = names[out->unseen];
+            names[out->unseen++] = name;
+        }
+    }
+    free(seen);
+    return true;
+}
+
+void kf_index_untold(struct kf_index *index)
+{
+    index->untold++;
+}
+
+void kf_index_unsee(struct kf_index *index)
+{
+    index->sighting_count = 0;
+    index->untold = 0;
 }
 
 kf_rv kf_index_read(struct kf_index *index, CK_OBJECT_HANDLE handle,
@@ -338,8 +384,8 @@ kf_rv kf_index_read(struct kf_index *index, CK_OBJECT_HANDLE handle,
         return kf_fail(err, KFR_NOT_FOUND, "", "",
                        "it cannot be told which file object %lu is", handle);
     rv = kf_vault_read(index->vault, name, out, err);
-    if (!rv)
-        remember(index, handle, name);
+    if (!rv && !remember(index, handle, name))
+        kf_index_untold(index);
     return rv;
 }
 

@@ -45,6 +45,20 @@ const char *kf_index_file(struct kf_index *index, CK_OBJECT_HANDLE handle);
 kf_rv kf_index_read(struct kf_index *index, CK_OBJECT_HANDLE handle,
                     struct kf_vault_object *out, struct kf_error *err);
 
+/* What was read by its handle, against the files that there are. */
+struct kf_index_tally {
+    size_t unseen;  /* files that no handle was seen to be */
+    size_t spare;   /* objects whose file could not be told: these may be of them */
+    size_t doubles; /* handles that were seen to be the file of another */
+};
+/* Brings the names of the unseen, of all sorted ones, to the front. False: no memory. */
+bool kf_index_tally(struct kf_index *index, char **names, size_t count,
+                    struct kf_index_tally *out);
+/* An object was read by its handle, and which file it is could not be told. */
+void kf_index_untold(struct kf_index *index);
+/* What is seen from here on is counted anew. */
+void kf_index_unsee(struct kf_index *index);
+
 /* Which of the names SoftHSM opens when that handle is used; `count` when it cannot be
  * told. */
 size_t kf_index_which(struct kf_index *index, CK_OBJECT_HANDLE handle,

@@ -185,6 +185,35 @@ static int endpoint_each(lua_State *L)
     return 2;
 }
 
+/***
+Objects that the partition has and its module did not list (first, that it numbers them anew:
+KFR_CONFLICT), when all that it lists have been
+read by find or each. To be believed when they are missing from a second listing, too: other
+programs may be at work.
+@function endpoint:unlisted
+@treturn[1] table array of errors, which name the files; empty for an engine that cannot tell
+@treturn[2] nil
+@treturn[2] err
+*/
+static int endpoint_unlisted(lua_State *L)
+{
+    struct kf_end *end = check(L, 1);
+    struct kf_lua_keep *keep = kf_lua_keep(L, free);
+    struct kf_error err = { 0 };
+    struct kf_error *list = NULL;
+    size_t count = 0;
+
+    if (kf_end_unlisted(end, &list, &count, &err))
+        return kf_lua_refuse(L, &err);
+    keep->held = list;
+    lua_newtable(L);
+    for (size_t i = 0; i < count; i++) {
+        kf_lua_error(L, &list[i]);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    return 1;
+}
+
 /* The handle of an object of the endpoint's token: another token has the same numbers
  * for other objects. [-0, +0, v] */
 static CK_OBJECT_HANDLE check_object(lua_State *L, const struct kf_end *end, int index)
@@ -597,6 +626,7 @@ static const luaL_Reg methods[] = {
     { "engine", endpoint_engine },
     { "find", endpoint_find },
     { "each", endpoint_each },
+    { "unlisted", endpoint_unlisted },
     { "seal", endpoint_seal },
     { "digest", endpoint_digest },
     { "whole", endpoint_whole },

@@ -82,6 +82,7 @@ end
 
 function Sending:send_one(object)
     local result = result_of(object, "waiting", { attempts = 0 })
+    self.told[object.handle] = true
     self.report.selected = self.report.selected + 1
     self:attempt(result)
     if result.status == "staged" then
@@ -90,20 +91,54 @@ function Sending:send_one(object)
     self:emit(result)
 end
 
+function Sending:send_or_skip(object)
+    check_interrupt()
+    if self:is_chosen(object) then
+        self:send_one(object)
+    else
+        self.told[object.handle] = true
+        self:emit(result_of(object, "skipped"))
+    end
+end
+
+-- Objects that the first listing did not show and a second one does are sent, too.
+function Sending:send_rest()
+    local sent = 0
+    for _, object in ipairs(damage.find_whole(self.source_end, self.damaged)) do
+        if not self.told[object.handle] and not self.stopped then
+            self:send_or_skip(object)
+            sent = sent + 1
+        end
+    end
+    return sent
+end
+
+-- Those that it does not show either are damage of the source. So are all when handles changed
+-- their objects: what was sent by them is not what it was taken for.
+function Sending:send_unlisted()
+    local unlisted = check(self.source_end:unlisted())
+    if #unlisted == 0 then
+        return
+    end
+    if unlisted[1].code ~= "KFR_CONFLICT" then
+        local sent = self:send_rest()
+        local still = damage.still(unlisted, check(self.source_end:unlisted()))
+        unlisted = sent < #unlisted - #still and unlisted or still
+    end
+    table.move(unlisted, 1, #unlisted, #self.damaged + 1, self.damaged)
+    self.report.selected = self.report.selected + #unlisted
+end
+
 function Sending:send_all()
     for object, number, total in self:each_object() do
-        check_interrupt()
-        if self:is_chosen(object) then
-            self:send_one(object)
-        else
-            self:emit(result_of(object, "skipped"))
-        end
+        self:send_or_skip(object)
         self:progress(number, total)
         if self.stopped then
             return
         end
     end
     self:check_logins() -- to who is logged out objects have vanished
+    self:send_unlisted()
     for _, err in ipairs(self.damaged) do
         self.last_error = err
         self:emit(result_of({ handle = 0 }, "failed", { err = err }))
@@ -168,7 +203,7 @@ function M.run(options)
     check_options(options)
     return backup.perform(setmetatable({
         options = given.copy(options, M.OPTIONS), source = options.source, given = options.domain,
-        mode = "send", damaged = {}, doubts = {},
+        mode = "send", damaged = {}, doubts = {}, told = {},
         report = { sealed = 0, cloned = 0, exists = 0, failed = 0, skipped = 0, removed = 0,
                    unproved = 0, lossy = 0, created = false },
     }, Sending))

@@ -268,7 +268,8 @@ end
 -- A source that has lost its objects, or a pattern with a slip in it, must not cost the only
 -- copy there is.
 function M:refuse_replacing_by_nothing()
-    if self.mode == "replace" and #self.objects == 0 and #self.existing > 0 then
+    local nothing = #self.objects == 0 and #self.damaged == 0
+    if self.mode == "replace" and nothing and #self.existing > 0 then
         stop(failure("KFR_REFUSED", ("nothing is selected to replace the %d objects of the "
                      .. "target by"):format(#self.existing),
                      "look at the source; a backup that is no longer wanted is deleted with "

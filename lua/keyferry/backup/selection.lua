@@ -27,12 +27,14 @@ end
 -- The objects that the policy selects; the others are told as skipped.
 function M:select_objects()
     local chosen, skipped = {}, {}
+    local objects, unlisted = damage.find_all(self.source_end, self.damaged)
     self.test = self:make_test()
-    for _, object in ipairs(damage.find_whole(self.source_end, self.damaged)) do
+    for _, object in ipairs(objects) do
         local list = self:is_chosen(object) and chosen or skipped
         list[#list + 1] = object
     end
     self.objects, self.skipped = chosen, skipped
+    table.move(unlisted, 1, #unlisted, #self.damaged + 1, self.damaged)
     self.report.selected = #chosen + #self.damaged
 end
 

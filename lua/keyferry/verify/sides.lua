@@ -48,8 +48,12 @@ function M:open_side(session, engine, domain, where)
     self:find_unfinished(session, where)
     local there = check(session:endpoint(engine, domain))
     self.ends[#self.ends + 1] = there
-    local items = live_items(damage.find_whole(there, damaged), there)
+    local objects, unlisted = damage.find_all(there, damaged)
+    local items = live_items(objects, there)
     choice.require_user(session) -- while they were listed, too
+    for _, err in ipairs(unlisted) do
+        self:find_fault(err, where)
+    end
     return items
 end
 
