@@ -81,7 +81,7 @@ static bool raw(struct kf_keys *keys, int when)
 static void usual(const struct kf_keys *keys)
 {
     if (keys->leave)
-        kf_keys_say(keys, keys->leave);
+        keys->leave(keys->of);
     tcsetattr(keys->fd, TCSADRAIN, &keys->usual);
 }
 

@@ -34,9 +34,9 @@ struct kf_keys {
     struct termios usual;
     struct sigaction before[KF_CAUGHT];
     sigset_t mask_before;
-    /* May be NULL. Written whenever the terminal is put back as it was; called when it is
-     * ours again after a pause. */
-    const char *leave;
+    /* May be NULL. Called whenever the terminal is put back as it was; and when it is ours
+     * again after a pause. */
+    void (*leave)(void *of);
     void (*again)(void *of);
     void *of;
 };

@@ -10,10 +10,12 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-/* A screen of its own (xterm's private mode 1049), empty; and back, with it emptied for
- * terminals that have no other (ECMA-48, section 8.3.39: ED). */
-#define ENTER_SCREEN "\033[?1049h\033[H\033[2J"
-#define LEAVE_SCREEN "\033[H\033[2J\033[?1049l"
+/* A screen of its own (xterm's private mode 1049) and back; the screen emptied (ECMA-48,
+ * section 8.3.39: ED); a line of it (8.3.21 and 8.3.41: CUP, EL). */
+#define ENTER_SCREEN "\033[?1049h"
+#define LEAVE_SCREEN "\033[?1049l"
+#define CLEAR_SCREEN "\033[H\033[2J"
+#define CLEAR_ROW "\033[%u;1H\033[2K"
 #define CLEAR_LINE "\r\033[K"
 
 enum { CELL = 14, AROUND_WORDS = 6, USUAL_ROWS = 24, USUAL_COLUMNS = 80, SHORT = 12 };
@@ -36,14 +38,42 @@ struct sheet {
     uint16_t *words;
     size_t count;
     size_t from, rows, columns; /* of the page that is shown */
+    bool shown;
 };
+
+/* Row by row: what has no screen of its own for us (GNU screen as it comes, a tmux told so)
+ * keeps a screen that is cleared at once for its user to scroll back to. */
+static void wipe(const struct sheet *sheet)
+{
+    unsigned rows = size_of(sheet->keys).ws_row;
+
+    for (unsigned row = 1; row <= rows; row++) {
+        char text[NUMBER_TEXT];
+
+        snprintf(text, sizeof text, CLEAR_ROW, row);
+        kf_keys_say(sheet->keys, text);
+    }
+}
+
+static void leave_page(void *of)
+{
+    struct sheet *sheet = of;
+
+    if (sheet->shown)
+        wipe(sheet);
+    kf_keys_say(sheet->keys, CLEAR_SCREEN LEAVE_SCREEN);
+    sheet->shown = false;
+}
 
 static void show_page(void *of)
 {
-    const struct sheet *sheet = of;
+    struct sheet *sheet = of;
     size_t here = sheet->rows * sheet->columns;
 
-    kf_keys_say(sheet->keys, ENTER_SCREEN);
+    if (sheet->shown)
+        wipe(sheet);
+    kf_keys_say(sheet->keys, ENTER_SCREEN CLEAR_SCREEN);
+    sheet->shown = true;
     kf_keys_say(sheet->keys, sheet->title);
     kf_keys_say(sheet->keys, "\n\n");
     for (size_t i = 0; i < here; i++) {
@@ -110,8 +140,11 @@ static kf_rv show_all(struct sheet *sheet, bool *written, struct kf_error *err)
             break;
         rv = ask_line(sheet->keys, "Enter shows the rest > ", &said, err);
     }
-    for (said = -1; !rv && said < 0;)
+    for (said = -1; !rv && said < 0;) {
         rv = ask_line(sheet->keys, "Written down? Type 'yes' or 'no' > ", &said, err);
+        if (!rv && said < 0)
+            show_page(sheet); /* before the words scroll away to where nobody wipes them */
+    }
     *written = said == 1;
     return rv;
 }
@@ -127,7 +160,7 @@ kf_rv kf_terminal_show_share(const struct kf_share *share, const char *title,
                              bool *written, struct kf_error *err)
 {
     size_t count = kf_share_length(share), size = count * sizeof(uint16_t);
-    struct kf_keys keys = { .fd = -1, .leave = LEAVE_SCREEN, .again = show_page };
+    struct kf_keys keys = { .fd = -1, .leave = leave_page, .again = show_page };
     struct sheet sheet = { .keys = &keys, .title = title, .count = count };
     kf_rv rv = KFR_MEMORY;
 

@@ -310,6 +310,25 @@ function TestShowing.test_a_small_screen_shows_them_page_by_page()
   assert_gone(t:finish().screen, words)
 end
 
+-- GNU screen as it comes, tmux told so: what they clear they keep to be scrolled back to.
+function TestShowing.test_a_terminal_without_a_screen_for_us_keeps_no_words_to_scroll_back_to()
+  for _, height in ipairs { 40, 12 } do
+    local _, words, path = a_share()
+    local program = tmp.file(show_program, "show.lua")
+    local t <close> = terminal.start { "sh", "-c", 'read -r _; exec "$@"', "sh", lua, program,
+      path, env = env, height = height, width = 60 }
+    t:tmux("set-option", "-g", "alternate-screen", "off")
+    t:key("Enter")
+    t:wait_for("Black key, share 1 of 3")
+    while not pcall(t.wait_for, t, "Type 'yes' or 'no' >", 1) do t:key("Enter") end
+    t:line("maybe")
+    t:wait_for("Type 'yes' or 'no' >")
+    lu.assertStrContains(t:screen(), "33 " .. words[33])
+    t:line("yes")
+    assert_gone(t:finish().screen, words)
+  end
+end
+
 function TestShowing.test_a_signal_that_ends_us_takes_the_words_along()
   local _, words, path = a_share()
   local t <close>, pid = show(path)
