@@ -242,6 +242,12 @@ static void draw(void *of)
     put_within(entry, rest, &line);
 }
 
+/* No letter stays when a signal stops or ends us in the middle of a word. */
+static void leave_word(void *of)
+{
+    draw_taken(of, 0);
+}
+
 static void clear_letters(struct entry *entry)
 {
     memset(entry->letters, 0, sizeof entry->letters);
@@ -404,8 +410,10 @@ static kf_rv ask_path(struct entry *entry, struct kf_secret **path, struct kf_er
 
     kf_keys_say(entry->keys, CLEAR_LINE);
     entry->keys->again = NULL;
+    entry->keys->leave = NULL;
     rv = kf_keys_line(entry->keys, entry->head, KF_ECHO_PLAIN, entry->key, path, err);
     entry->keys->again = draw;
+    entry->keys->leave = leave_word;
     if (!rv && !(*path)->len) {
         kf_secret_free(*path);
         *path = NULL;
@@ -442,7 +450,7 @@ static kf_rv type_share(struct entry *entry, struct kf_share **share,
 kf_rv kf_terminal_ask_share(const char *prompt, size_t length, struct kf_share **share,
                             struct kf_secret **path, struct kf_error *err)
 {
-    struct kf_keys keys = { .fd = -1, .again = draw };
+    struct kf_keys keys = { .fd = -1, .leave = leave_word, .again = draw };
     const char *last = strrchr(prompt, '\n');
     struct entry *entry = NULL;
     kf_rv rv = KFR_MEMORY;
@@ -460,6 +468,7 @@ kf_rv kf_terminal_ask_share(const char *prompt, size_t length, struct kf_share *
     if (!rv) {
         kf_keys_put(&keys, prompt, (size_t)(entry->head - prompt));
         rv = type_share(entry, share, path, err);
+        keys.leave = NULL;
         if (!*path) {
             draw_taken(entry, STARS);
             kf_keys_say(&keys, "\n");

@@ -235,7 +235,9 @@ function TestAsking.test_a_signal_that_ends_us_leaves_the_terminal_as_it_was()
   t:type("acad")
   t:wait_for("academic")
   assert(os.execute("kill -TERM " .. shell.read(pid)))
-  lu.assertTrue(t:finish().restored)
+  local done = t:finish()
+  lu.assertTrue(done.restored)
+  lu.assertNil(done.screen:find("acad", 1, true))
 end
 
 function TestAsking.test_without_a_terminal_it_is_refused_at_once()
