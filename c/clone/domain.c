@@ -534,27 +534,66 @@ static kf_rv compare(struct kf_session *session, const struct kf_domain *domain,
     return rv;
 }
 
+static bool is_installed(struct kf_session *session, CK_OBJECT_HANDLE object,
+                         const struct kf_attributes *look)
+{
+    const struct kf_attribute *id = kf_attributes_get(look, CKA_ID);
+    struct kf_attributes *set = kf_attributes_new(false);
+    bool same = set && !kf_object_read_one(session, object, CKA_ID, set, NULL) &&
+                kf_attributes_get(set, CKA_ID) &&
+                kf_attribute_equal(kf_attributes_get(set, CKA_ID), id);
+
+    kf_attributes_free(set);
+    return same;
+}
+
+/* Removes the keys of a domain that the token had not before. They are looked for: a
+ * module may have given the handle of another object for one that it made, or none. */
+static void uninstall(struct kf_session *session, const struct kf_domain *domain)
+{
+    static const uint64_t marks[] = { CKA_CLASS, CKA_TOKEN, CKA_LABEL, CKA_ID };
+
+    for (int purpose = 0; purpose < PURPOSES; purpose++) {
+        struct kf_attributes *look =
+            kf_domain_key_attributes(domain->check, (enum kf_domain_purpose)purpose);
+        struct kf_attributes *filter = kf_attributes_new(false);
+        CK_OBJECT_HANDLE *found = NULL;
+        size_t count = 0;
+        bool ok = look && filter;
+
+        for (size_t i = 0; ok && i < sizeof marks / sizeof *marks; i++) {
+            const struct kf_attribute *at = kf_attributes_get(look, marks[i]);
+
+            ok = kf_attributes_set(filter, at->type, at->kind, at->value, at->len);
+        }
+        if (ok && !kf_objects_find(session, filter, &found, &count, NULL))
+            for (size_t i = 0; i < count; i++)
+                if (is_installed(session, found[i], look))
+                    (void)kf_object_destroy(session, found[i], NULL);
+        free(found);
+        kf_attributes_free(filter);
+        kf_attributes_free(look);
+    }
+}
+
 kf_rv kf_domain_install(struct kf_session *session, const struct kf_domain *domain,
                         struct kf_error *err)
 {
-    CK_OBJECT_HANDLE made[PURPOSES];
-    int count = 0;
+    CK_OBJECT_HANDLE made;
     kf_rv rv = KFR_NO_ENGINE;
 
     if (!kf_domain_is_host(domain))
         return kf_fail(err, KFR_NO_ENGINE, "", "give its text with -domain",
                        "a domain that lives in a token cannot be put into another");
     rv = refuse_second(session, err);
-    while (!rv && count < PURPOSES) {
-        rv = create_key(session, domain, (enum kf_domain_purpose)count, true,
-                        &made[count], err);
-        count += !rv;
-    }
+    if (rv)
+        return rv;
+    for (int i = 0; !rv && i < PURPOSES; i++)
+        rv = create_key(session, domain, (enum kf_domain_purpose)i, true, &made, err);
     if (!rv)
         rv = compare(session, domain, err);
     if (rv)
-        while (count > 0)
-            (void)kf_object_destroy(session, made[--count], NULL);
+        uninstall(session, domain);
     return rv;
 }
 

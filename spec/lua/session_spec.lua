@@ -276,6 +276,20 @@ function TestFind.test_the_domain_of_the_partition_is_never_listed()
   zoo.close(token)
 end
 
+-- A module that gives another object's handle for the domain keys that it makes, and then makes
+-- no more.
+function TestFind.test_a_domain_that_is_not_installed_takes_nothing_with_it()
+  local module <close>, slot, token, hsm = slot_of_new_token("")
+  local one <close> = assert(module:session(slot, { writable = true }))
+  assert(one:login(pin))
+  local mine = zoo.secret(one, "mine", { value = "0123456789" })
+  hsm:lie(("C_CreateObject handle %d\nC_CreateObject 3 CKR_DEVICE_ERROR"):format(mine.handle))
+  assert_refused("CKR_DEVICE_ERROR", one:install_domain(assert(core.domain(core.secret("d")))))
+  hsm:lie("")
+  lu.assertEquals(labels(assert(one:find())), { "mine" })
+  lu.assertEquals(#token:files(), 1)
+end
+
 function TestFind.test_a_partition_without_a_domain_says_so()
   for _, engine in ipairs{ "softhsm", "wrap" } do
     assert_refused("KFR_NOT_FOUND", session():find_domain(engine))
