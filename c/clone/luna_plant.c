@@ -9,47 +9,12 @@
 
 /* ---- undoing ---- */
 
-static bool is_gone(const struct kf_luna_plant *plant, CK_OBJECT_HANDLE object)
-{
-    struct kf_attributes *spare = kf_attributes_new(false);
-    bool gone = spare && kf_object_read_one(plant->session, object, CKA_CLASS, spare,
-                                            NULL) == KFR_VANISHED;
-
-    kf_attributes_free(spare);
-    return gone;
-}
-
-/* Removes a clone of ours, and makes sure of it. False: it is still there. */
-static bool undo(const struct kf_luna_plant *plant, CK_OBJECT_HANDLE *object)
-{
-    bool gone = *object == CK_INVALID_HANDLE;
-
-    if (!gone) {
-        kf_object_destroy(plant->session, *object, NULL);
-        gone = is_gone(plant, *object);
-    }
-    *object = CK_INVALID_HANDLE;
-    return gone;
-}
-
-static void say_left_behind(struct kf_error *err)
-{
-    static const char text[] = "; WHAT WAS MADE OF IT COULD NOT BE REMOVED";
-    size_t used;
-
-    if (!err)
-        return;
-    used = strlen(err->what);
-    if (used + sizeof text <= sizeof err->what && !strstr(err->what, text))
-        memcpy(err->what + used, text, sizeof text);
-}
-
 /* Undoes it where it is ours. False: it is still there. */
 static bool undo_item(const struct kf_luna_plant *plant, struct kf_luna_item *item)
 {
     if (item->exists)
         item->handle = CK_INVALID_HANDLE;
-    return undo(plant, &item->handle);
+    return kf_undo(plant->session, &item->handle);
 }
 
 static void forget(struct kf_luna_plant *plant)
@@ -72,73 +37,10 @@ void kf_luna_plant_close(struct kf_luna_plant *plant)
     kf_session_free(plant->source);
     kf_luna_index_clear(&plant->index);
     free(plant->items);
-    free(plant->there);
+    kf_there_clear(&plant->there);
     plant->source = NULL;
     plant->items = NULL;
-    plant->there = NULL;
-    plant->cap = plant->there_count = plant->there_cap = 0;
-}
-
-/* ---- what was there before ---- */
-
-static int by_handle(const void *a, const void *b)
-{
-    CK_OBJECT_HANDLE x = *(const CK_OBJECT_HANDLE *)a, y = *(const CK_OBJECT_HANDLE *)b;
-
-    return x < y ? -1 : x > y;
-}
-
-static bool was_there(const struct kf_luna_plant *plant, CK_OBJECT_HANDLE object)
-{
-    return plant->there_count &&
-           bsearch(&object, plant->there, plant->there_count, sizeof object, by_handle);
-}
-
-static kf_rv list_there(struct kf_luna_plant *plant, struct kf_error *err)
-{
-    struct kf_attributes *filter = NULL;
-    kf_rv rv = KFR_MEMORY;
-
-    if (plant->there_known)
-        return KFR_OK;
-    filter = kf_attributes_new(false);
-    if (filter && kf_attributes_set_bool(filter, CKA_TOKEN, true))
-        rv = kf_objects_find(plant->session, filter, &plant->there, &plant->there_count,
-                             err);
-    else
-        kf_fail(err, rv, NULL, NULL, "no memory for a list of objects");
-    kf_attributes_free(filter);
-    if (rv)
-        return rv;
-    plant->there_cap = plant->there_count;
-    plant->there_known = true;
-    if (plant->there_count)
-        qsort(plant->there, plant->there_count, sizeof *plant->there, by_handle);
-    return KFR_OK;
-}
-
-/* False: no memory, and the list is as before. */
-static bool add_there(struct kf_luna_plant *plant, CK_OBJECT_HANDLE object)
-{
-    size_t cap = plant->there_cap ? plant->there_cap * 2 : 64, at = plant->there_count;
-    CK_OBJECT_HANDLE *there;
-
-    if (plant->there_count == plant->there_cap) {
-        there = cap < SIZE_MAX / sizeof *there
-                    ? realloc(plant->there, cap * sizeof *there)
-                    : NULL;
-        if (!there)
-            return false;
-        plant->there = there;
-        plant->there_cap = cap;
-    }
-    while (at && plant->there[at - 1] > object) {
-        plant->there[at] = plant->there[at - 1];
-        at--;
-    }
-    plant->there[at] = object;
-    plant->there_count++;
-    return true;
+    plant->cap = 0;
 }
 
 /* ---- the source ---- */
@@ -194,7 +96,7 @@ static kf_rv read_value(struct kf_luna_plant *plant, struct kf_luna_item *item,
 static kf_rv check_handle(struct kf_luna_plant *plant, struct kf_luna_item *item,
                           struct kf_error *err)
 {
-    bool was = was_there(plant, item->handle);
+    bool was = kf_there_has(&plant->there, item->handle);
 
     if (item->handle != CK_INVALID_HANDLE && !was)
         return KFR_OK;
@@ -220,8 +122,8 @@ static bool sweep(const struct kf_luna_plant *plant, const struct kf_luna_item *
         !kf_luna_item_search(item, plant->session, &found, &count, NULL);
 
     for (size_t i = 0; good && i < count; i++)
-        if (!was_there(plant, found[i]))
-            good = undo(plant, &found[i]);
+        if (!kf_there_has(&plant->there, found[i]))
+            good = kf_undo(plant->session, &found[i]);
     free(found);
     return good;
 }
@@ -250,12 +152,13 @@ static kf_rv make(struct kf_luna_plant *plant, struct kf_luna_item *item,
         rv = check_handle(plant, item, err);
     if (!rv)
         rv = kf_luna_item_check(item, plant->session, plant->domain, err);
-    if (!rv && (!add_there(plant, item->handle) ||
+    if (!rv && (!kf_there_add(&plant->there, item->handle) ||
                 (item->from.has_ouid &&
                  !kf_luna_index_add(&plant->index, item->from.ouid, item->handle))))
         rv = kf_fail(err, KFR_MEMORY, NULL, NULL, "no memory for a list of objects");
-    if (rv && (!undo(plant, &item->handle) || (made && !sweep(plant, item))))
-        say_left_behind(err);
+    if (rv && (!kf_undo(plant->session, &item->handle) ||
+               (made && !sweep(plant, item))))
+        kf_undo_say_left(err);
     return rv;
 }
 
@@ -295,7 +198,7 @@ kf_rv kf_luna_stage(struct kf_luna_plant *plant, const struct kf_sealed *sealed,
     if (!rv)
         rv = require_user(plant->session, "target", err);
     if (!rv)
-        rv = list_there(plant, err);
+        rv = kf_there_list(&plant->there, plant->session, err);
     if (!rv && !item.later)
         rv = make(plant, &item, err);
     if (!rv) {
@@ -341,23 +244,12 @@ static kf_rv check_removable(const struct kf_luna_plant *plant,
                              const CK_OBJECT_HANDLE *remove, size_t count,
                              struct kf_error *err)
 {
-    struct kf_attributes *set = kf_attributes_new(false);
-    kf_rv rv = set ? KFR_OK : kf_fail(err, KFR_MEMORY, NULL, NULL, "no memory");
+    kf_rv rv = KFR_OK;
 
-    for (size_t i = 0; !rv && i < count; i++) {
-        if (is_kept(plant, remove[i]))
-            continue;
-        kf_attributes_remove(set, CKA_DESTROYABLE);
-        if (!kf_object_read_one(plant->session, remove[i], CKA_DESTROYABLE, set,
-                                NULL) &&
-            !kf_attributes_bool(set, CKA_DESTROYABLE, true))
-            rv = kf_fail(
-                err, CKR_ACTION_PROHIBITED, "C_DestroyObject",
-                "use -add, or another backup partition",
-                "the old object %lu cannot be removed: CKA_DESTROYABLE is false",
-                remove[i]);
-    }
-    kf_attributes_free(set);
+    for (size_t i = 0; !rv && i < count; i++)
+        if (!is_kept(plant, remove[i]))
+            rv = kf_old_check(plant->session, remove[i],
+                              "use -add, or another backup partition", err);
     return rv;
 }
 
@@ -405,7 +297,7 @@ static void undo_all(struct kf_luna_plant *plant, struct kf_planted *planted, kf
                     "undone, because another object failed: %.300s", why->what);
         }
         if (!gone)
-            say_left_behind(&planted[i].err);
+            kf_undo_say_left(&planted[i].err);
     }
 }
 
@@ -443,15 +335,9 @@ static kf_rv remove_old(const struct kf_luna_plant *plant,
     for (size_t i = 0; i < count; i++) {
         if (is_kept(plant, remove[i]))
             continue;
-        one = kf_object_destroy(plant->session, remove[i], rv ? NULL : err);
-        if (!one && !is_gone(plant, remove[i]))
-            one = kf_fail(rv ? NULL : err, CKR_FUNCTION_FAILED, "C_DestroyObject",
-                          "remove it with the vendor's own tool",
-                          "the HSM says that the old object %lu was removed, and it is "
-                          "still there",
-                          remove[i]);
-        if (one && one != KFR_VANISHED && one != CKR_OBJECT_HANDLE_INVALID && !rv)
-            rv = one;
+        one = kf_old_remove(plant->session, remove[i],
+                            "remove it with the vendor's own tool", rv ? NULL : err);
+        rv = rv ? rv : one;
     }
     return rv;
 }

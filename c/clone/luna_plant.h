@@ -11,6 +11,7 @@
 #include "clone/engine.h"
 #include "clone/luna_index.h"
 #include "clone/luna_reference.h"
+#include "clone/undo.h"
 
 struct kf_luna_item;
 
@@ -21,11 +22,7 @@ struct kf_luna_plant {
     struct kf_luna_item *items;
     size_t count;
     size_t cap;
-    /* Token objects that were there at the first stage, or made since: ascending. */
-    CK_OBJECT_HANDLE *there;
-    size_t there_count;
-    size_t there_cap;
-    bool there_known;
+    struct kf_there there; /* from the first stage on */
     struct kf_luna_index index;
 };
 

@@ -35,10 +35,9 @@ void kf_wrap_plant_close(struct kf_wrap_plant *plant)
 {
     kf_wrap_abort(plant);
     free(plant->items);
-    free(plant->there);
+    kf_there_clear(&plant->there);
     plant->items = NULL;
-    plant->there = NULL;
-    plant->cap = plant->there_count = plant->there_cap = 0;
+    plant->cap = 0;
 }
 
 /* ---- staging ---- */
@@ -94,99 +93,6 @@ done:
 
 /* ---- undoing ---- */
 
-static bool is_gone(const struct kf_wrap_plant *plant, CK_OBJECT_HANDLE object)
-{
-    struct kf_attributes *spare = kf_attributes_new(false);
-    bool gone = spare && kf_object_read_one(session_of(plant), object, CKA_CLASS, spare,
-                                            NULL) == KFR_VANISHED;
-
-    kf_attributes_free(spare);
-    return gone;
-}
-
-/* Removes an object and makes sure of it: SoftHSM answers CKR_FUNCTION_FAILED to the
- * removal of a half-made one, and removes it; others answer OK, and do not. */
-static bool undo(const struct kf_wrap_plant *plant, CK_OBJECT_HANDLE *object)
-{
-    bool gone = *object == CK_INVALID_HANDLE;
-
-    if (!gone) {
-        kf_object_destroy(session_of(plant), *object, NULL);
-        gone = is_gone(plant, *object);
-    }
-    *object = CK_INVALID_HANDLE;
-    return gone;
-}
-
-static void say_left_behind(struct kf_error *err)
-{
-    size_t used = strlen(err->what);
-    static const char text[] = "; WHAT WAS MADE OF IT COULD NOT BE REMOVED";
-
-    if (used + sizeof text <= sizeof err->what && !strstr(err->what, text))
-        memcpy(err->what + used, text, sizeof text);
-}
-
-static int by_handle(const void *a, const void *b)
-{
-    CK_OBJECT_HANDLE x = *(const CK_OBJECT_HANDLE *)a, y = *(const CK_OBJECT_HANDLE *)b;
-
-    return x < y ? -1 : x > y;
-}
-
-static bool was_there(const struct kf_wrap_plant *plant, CK_OBJECT_HANDLE object)
-{
-    return plant->there_count &&
-           bsearch(&object, plant->there, plant->there_count, sizeof object, by_handle);
-}
-
-static kf_rv list_there(struct kf_wrap_plant *plant, struct kf_error *err)
-{
-    struct kf_attributes *filter = NULL;
-    kf_rv rv = KFR_MEMORY;
-
-    if (plant->there_known)
-        return KFR_OK;
-    filter = kf_attributes_new(false);
-    if (filter && kf_attributes_set_bool(filter, CKA_TOKEN, true))
-        rv = kf_objects_find(session_of(plant), filter, &plant->there,
-                             &plant->there_count, err);
-    else
-        kf_fail(err, rv, NULL, NULL, "no memory for a list of objects");
-    kf_attributes_free(filter);
-    if (rv)
-        return rv;
-    plant->there_cap = plant->there_count;
-    plant->there_known = true;
-    if (plant->there_count)
-        qsort(plant->there, plant->there_count, sizeof *plant->there, by_handle);
-    return KFR_OK;
-}
-
-/* False: no memory, and the list is as before. */
-static bool add_there(struct kf_wrap_plant *plant, CK_OBJECT_HANDLE object)
-{
-    size_t cap = plant->there_cap ? plant->there_cap * 2 : 64, at = plant->there_count;
-    CK_OBJECT_HANDLE *there;
-
-    if (plant->there_count == plant->there_cap) {
-        there = cap < SIZE_MAX / sizeof *there
-                    ? realloc(plant->there, cap * sizeof *there)
-                    : NULL;
-        if (!there)
-            return false;
-        plant->there = there;
-        plant->there_cap = cap;
-    }
-    while (at && plant->there[at - 1] > object) {
-        plant->there[at] = plant->there[at - 1];
-        at--;
-    }
-    plant->there[at] = object;
-    plant->there_count++;
-    return true;
-}
-
 /* Modules answer with a failure and have made the object all the same. One that was not
  * there before, of this class, label and CKA_ID, is removed. False: it would not go. */
 static bool sweep_like(const struct kf_wrap_plant *plant, uint64_t object_class,
@@ -209,8 +115,8 @@ static bool sweep_like(const struct kf_wrap_plant *plant, uint64_t object_class,
     }
     good = good && !kf_objects_find(session_of(plant), filter, &found, &count, NULL);
     for (i = 0; good && i < count; i++)
-        if (!was_there(plant, found[i]))
-            good = undo(plant, &found[i]);
+        if (!kf_there_has(&plant->there, found[i]))
+            good = kf_undo(session_of(plant), &found[i]);
     free(found);
     kf_attributes_free(filter);
     return good;
@@ -287,8 +193,8 @@ static bool undo_pair(const struct kf_wrap_plant *plant,
     if (keys[1] == keys[0])
         keys[1] = CK_INVALID_HANDLE;
     for (i = 0; i < 2; i++)
-        if (!was_there(plant, keys[i])) /* then the handle is not ours */
-            gone = undo(plant, &keys[i]) && gone;
+        if (!kf_there_has(&plant->there, keys[i])) /* then the handle is not ours */
+            gone = kf_undo(session_of(plant), &keys[i]) && gone;
     return sweep_like(plant, CKO_SECRET_KEY, set) && gone;
 }
 
@@ -303,7 +209,7 @@ static kf_rv learn_overwrites(struct kf_wrap_plant *plant, struct kf_error *err)
     if (!set)
         return kf_fail(err, KFR_MEMORY, NULL, NULL, "no memory for a trial");
     good = trial_pair(plant, set, keys);
-    old = was_there(plant, keys[0]) || was_there(plant, keys[1]);
+    old = kf_there_has(&plant->there, keys[0]) || kf_there_has(&plant->there, keys[1]);
     plant->overwrites = good && keys[0] != keys[1] && !old ? KF_OVERWRITES_NEVER
                                                            : KF_OVERWRITES_PERHAPS;
     gone = undo_pair(plant, set, keys);
@@ -366,7 +272,7 @@ static kf_rv plant_one(struct kf_wrap_plant *plant, struct kf_wrap_item *item,
 
     out->handle = CK_INVALID_HANDLE;
     out->lost[0] = '\0';
-    rv = list_there(plant, &out->err);
+    rv = kf_there_list(&plant->there, session_of(plant), &out->err);
     if (!rv)
         rv = refuse_overwrite(plant, item, &out->err);
     if (rv)
@@ -376,7 +282,7 @@ static kf_rv plant_one(struct kf_wrap_plant *plant, struct kf_wrap_item *item,
         return KFR_OK; /* no trial to be had */
     if (rv && !out->err.rv)
         kf_module_fail(&out->err, rv, "C_CopyObject", "the clone was not made");
-    if (!rv && was_there(plant, out->handle)) {
+    if (!rv && kf_there_has(&plant->there, out->handle)) {
         out->handle = CK_INVALID_HANDLE; /* not ours to undo */
         rv =
             kf_fail(&out->err, KFR_CONFLICT, NULL, "look at the target's old objects",
@@ -390,10 +296,10 @@ static kf_rv plant_one(struct kf_wrap_plant *plant, struct kf_wrap_item *item,
         rv = kf_module_fail(&out->err, KFR_MODULE, NULL,
                             "the module says that the clone was made, and then that "
                             "there is none");
-    if (!rv && !trial && !add_there(plant, out->handle))
+    if (!rv && !trial && !kf_there_add(&plant->there, out->handle))
         rv = kf_fail(&out->err, KFR_MEMORY, NULL, NULL,
                      "no memory for a list of objects");
-    if ((rv || trial) && !undo(plant, &out->handle))
+    if ((rv || trial) && !kf_undo(session_of(plant), &out->handle))
         left = true;
     if (rv && !left && !sweep(plant, item)) /* the handle may have been no good */
         left = true;
@@ -401,7 +307,7 @@ static kf_rv plant_one(struct kf_wrap_plant *plant, struct kf_wrap_item *item,
         rv = kf_fail(&out->err, CKR_FUNCTION_FAILED, "C_DestroyObject", NULL,
                      "a trial of it was made");
     if (left)
-        say_left_behind(&out->err);
+        kf_undo_say_left(&out->err);
     if (rv)
         out->lost[0] = '\0';
     return rv;
@@ -426,30 +332,6 @@ static kf_rv plant_item(struct kf_wrap_plant *plant, struct kf_wrap_item *item,
 
 /* ---- commit ---- */
 
-/* Old objects that cannot go are found before anything is made. */
-static kf_rv check_removable(const struct kf_wrap_plant *plant,
-                             const CK_OBJECT_HANDLE *remove, size_t count,
-                             struct kf_error *err)
-{
-    struct kf_attributes *set = kf_attributes_new(false);
-    kf_rv rv = set ? KFR_OK : kf_fail(err, KFR_MEMORY, NULL, NULL, "no memory");
-    size_t i;
-
-    for (i = 0; !rv && i < count; i++) {
-        kf_attributes_remove(set, CKA_DESTROYABLE);
-        if (!kf_object_read_one(session_of(plant), remove[i], CKA_DESTROYABLE, set,
-                                NULL) &&
-            !kf_attributes_bool(set, CKA_DESTROYABLE, true))
-            rv = kf_fail(
-                err, CKR_ACTION_PROHIBITED, "C_DestroyObject",
-                "the engine softhsm can remove it",
-                "the old object %lu cannot be removed: CKA_DESTROYABLE is false",
-                remove[i]);
-    }
-    kf_attributes_free(set);
-    return rv;
-}
-
 /* Undoes all that this commit made; every object then answers with the failure. */
 static void undo_all(const struct kf_wrap_plant *plant, struct kf_planted *planted,
                      kf_rv rv, const struct kf_error *why)
@@ -457,7 +339,7 @@ static void undo_all(const struct kf_wrap_plant *plant, struct kf_planted *plant
     size_t i;
 
     for (i = 0; i < plant->count; i++) {
-        bool gone = undo(plant, &planted[i].handle);
+        bool gone = kf_undo(session_of(plant), &planted[i].handle);
 
         planted[i].lost[0] = '\0';
         if (planted[i].rv)
@@ -467,7 +349,7 @@ static void undo_all(const struct kf_wrap_plant *plant, struct kf_planted *plant
         kf_fail(&planted[i].err, rv, why->call, why->hint,
                 "undone, because another object failed: %.300s", why->what);
         if (!gone)
-            say_left_behind(&planted[i].err);
+            kf_undo_say_left(&planted[i].err);
     }
 }
 
@@ -506,19 +388,14 @@ static kf_rv remove_old(const struct kf_wrap_plant *plant,
                         const CK_OBJECT_HANDLE *remove, size_t count,
                         struct kf_error *err)
 {
+    static const char hint[] =
+        "remove it by hand; a token that removes nothing is no target";
     kf_rv rv = KFR_OK, one;
     size_t i;
 
     for (i = 0; i < count; i++) {
-        one = kf_object_destroy(session_of(plant), remove[i], rv ? NULL : err);
-        if (!one && !is_gone(plant, remove[i]))
-            one = kf_fail(rv ? NULL : err, CKR_FUNCTION_FAILED, "C_DestroyObject",
-                          "remove it by hand; a token that removes nothing is no target",
-                          "the module says that the old object %lu was removed, and it "
-                          "is still there",
-                          remove[i]);
-        if (one && one != KFR_VANISHED && one != CKR_OBJECT_HANDLE_INVALID && !rv)
-            rv = one;
+        one = kf_old_remove(session_of(plant), remove[i], hint, rv ? NULL : err);
+        rv = rv ? rv : one;
     }
     return rv;
 }
@@ -528,9 +405,13 @@ kf_rv kf_wrap_commit(struct kf_wrap_plant *plant, enum kf_commit mode,
                      struct kf_planted *planted, struct kf_error *err)
 {
     bool failed = false;
-    kf_rv rv;
+    kf_rv rv = KFR_OK;
+    size_t i;
 
-    rv = check_removable(plant, remove, remove_count, err);
+    /* Old objects that cannot go are found before anything is made. */
+    for (i = 0; !rv && i < remove_count; i++)
+        rv = kf_old_check(session_of(plant), remove[i],
+                          "the engine softhsm can remove it", err);
     if (!rv)
         rv = plant_all(plant, mode, planted, &failed, err);
     if (!rv && !failed)

@@ -6,6 +6,7 @@
 #define KF_CLONE_WRAP_PLANT_H
 
 #include "clone/engine.h"
+#include "clone/undo.h"
 #include "clone/wrap_format.h"
 
 struct kf_wrap_item;
@@ -22,11 +23,7 @@ struct kf_wrap_plant {
         KF_OVERWRITES_NEVER,
         KF_OVERWRITES_PERHAPS
     } overwrites;
-    /* Token objects that were there at the first commit, or are in since: ascending. */
-    CK_OBJECT_HANDLE *there;
-    size_t there_count;
-    size_t there_cap;
-    bool there_known;
+    struct kf_there there; /* from the first commit on */
 };
 
 kf_rv kf_wrap_stage(struct kf_wrap_plant *plant, const struct kf_sealed *sealed,
