@@ -125,6 +125,7 @@ function TestNss.test_says_what_nss_does_not_keep_and_what_cannot_leave()
   assert_finds(found, "data objects", "partly", "CKO_DATA")
   assert_finds(found, "non-extractable keys", "no", "CKA_EXTRACTABLE is false")
   assert_finds(found, "keys of one CKA_ID", "partly", "conflict")
+  for what, one in pairs(found.of) do lu.assertNotStrContains(one.why, "KFR_", what) end
   lu.assertStrContains(found.last.why,
     "Keys made with CKA_EXTRACTABLE false cannot leave this HSM by keyferry")
   local again <close> = assert(db:again():open():session(2))

@@ -121,12 +121,17 @@ local kinds = {
 
 local LOCKED = "non-extractable keys"
 
+-- Our own codes say nothing to who reads a table.
+local function words_of(err)
+    return err.code:find("^KFR_") and err.what or tostring(err)
+end
+
 -- Whether it goes out, and in again at the same partition. The engine softhsm has token objects
 -- leave by the store, where no session object is.
 local function clone(ends, object, result)
     local sealed, lost = ends.out:seal(object)
     if not sealed then
-        result.out = tostring(lost)
+        result.out = words_of(lost)
         if ends.by_store then
             result.by_store = true
         end
@@ -138,7 +143,7 @@ local function clone(ends, object, result)
         result.arrives = true
         result.lost = (lost ~= "" and foreseen ~= "" and lost .. ", " or lost) .. foreseen
     else
-        result.back = tostring(err)
+        result.back = words_of(err)
     end
 end
 
@@ -146,7 +151,7 @@ local function try(session, ends, make)
     local result = {}
     local object, other = make(session)
     if not object then
-        result.none = tostring(other)
+        result.none = words_of(other)
         return result
     end
     local ok, err = pcall(clone, ends, object, result)
@@ -219,7 +224,7 @@ function M.run(session, engines, list)
     try_wrapping(session, domain, list)
     local ends, err = open_ends(session, engines, domain)
     if not ends then
-        add(list, "cloning", "no", tostring(err))
+        add(list, "cloning", "no", words_of(err))
         return nil
     end
     local tried = {}
