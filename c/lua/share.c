@@ -120,7 +120,7 @@ Shares of a domain text.
 static int share_split(lua_State *L)
 {
     struct kf_share **boxes[KF_SHARE_MAX_COUNT], *made[KF_SHARE_MAX_COUNT];
-    const struct kf_secret *text = kf_lua_check_secret(L, 1);
+    const struct kf_secret *text;
     struct kf_error err = { 0 };
     size_t m, n, count;
 
@@ -128,21 +128,23 @@ static int share_split(lua_State *L)
     m = check_number(L, 2, "m");
     n = check_number(L, 2, "n");
     count = push_boxes(L, n, boxes);
+    text = kf_lua_check_secret(L, 1);
     return give(L, kf_share_split(text, m, n, made, &err), boxes, made, count, &err);
 }
 
-/* The shares of the array at idx, which keeps them. */
+/* The shares of the array at idx, which keeps them. They are looked at last: whatever runs
+ * Lua in between (a metamethod, a finalizer when something is made) could close them. */
 static size_t check_shares(lua_State *L, int idx,
                            const struct kf_share *shares[KF_SHARE_MAX_GIVEN])
 {
-    lua_Integer n;
+    lua_Unsigned n;
 
     luaL_checktype(L, idx, LUA_TTABLE);
-    n = luaL_len(L, idx);
-    luaL_argcheck(L, n >= 0 && n <= KF_SHARE_MAX_GIVEN, idx, "too many shares");
-    for (lua_Integer i = 1; i <= n; i++) {
-        lua_geti(L, idx, i);
-        shares[i - 1] = kf_lua_check_share(L, -1);
+    n = lua_rawlen(L, idx);
+    luaL_argcheck(L, n <= KF_SHARE_MAX_GIVEN, idx, "too many shares");
+    for (lua_Unsigned i = 0; i < n; i++) {
+        lua_rawgeti(L, idx, (lua_Integer)i + 1);
+        shares[i] = kf_lua_check_share(L, -1);
         lua_pop(L, 1);
     }
     return (size_t)n;
@@ -161,14 +163,15 @@ static int share_again(lua_State *L)
 {
     const struct kf_share *shares[KF_SHARE_MAX_GIVEN];
     struct kf_share **boxes[KF_SHARE_MAX_COUNT], *made[KF_SHARE_MAX_COUNT];
-    size_t given = check_shares(L, 1, shares), m, n, count;
     struct kf_error err = { 0 };
+    size_t given, m, n, count;
     kf_rv rv;
 
     luaL_checktype(L, 2, LUA_TTABLE);
     m = check_number(L, 2, "m");
     n = check_number(L, 2, "n");
     count = push_boxes(L, n, boxes);
+    given = check_shares(L, 1, shares);
     rv = kf_share_again(shares, given, m, n, made, &err);
     return give(L, rv, boxes, made, count, &err);
 }
@@ -186,10 +189,13 @@ Officer (black), or the domain text (red).
 static int share_combine(lua_State *L)
 {
     const struct kf_share *shares[KF_SHARE_MAX_GIVEN];
-    size_t count = check_shares(L, 1, shares);
-    struct kf_secret **box = kf_lua_new_secret(L);
+    struct kf_secret **box;
     struct kf_error err = { 0 };
+    size_t count;
 
+    lua_settop(L, 1);
+    box = kf_lua_new_secret(L);
+    count = check_shares(L, 1, shares);
     if (kf_share_combine(shares, count, box, &err) != KFR_OK)
         return kf_lua_refuse(L, &err);
     return 1;
@@ -207,11 +213,15 @@ The master secret of the standard, whoever made the shares.
 static int share_master(lua_State *L)
 {
     const struct kf_share *shares[KF_SHARE_MAX_GIVEN];
-    size_t count = check_shares(L, 1, shares);
-    const struct kf_secret *passphrase = kf_lua_opt_secret(L, 2);
-    struct kf_secret **box = kf_lua_new_secret(L);
+    const struct kf_secret *passphrase;
+    struct kf_secret **box;
     struct kf_error err = { 0 };
+    size_t count;
 
+    lua_settop(L, 2);
+    box = kf_lua_new_secret(L);
+    passphrase = kf_lua_opt_secret(L, 2);
+    count = check_shares(L, 1, shares);
     if (kf_share_master(shares, count, passphrase, box, &err) != KFR_OK)
         return kf_lua_refuse(L, &err);
     return 1;
@@ -256,10 +266,13 @@ The share of these words, with blanks or line ends between; four letters of a wo
 */
 static int share_parse(lua_State *L)
 {
-    const struct kf_secret *words = kf_lua_check_secret(L, 1);
-    struct kf_share **box = kf_lua_new_share(L);
+    const struct kf_secret *words;
+    struct kf_share **box;
     struct kf_error err = { 0 };
 
+    lua_settop(L, 1);
+    box = kf_lua_new_share(L);
+    words = kf_lua_check_secret(L, 1);
     if (kf_share_parse(words->data, words->len, box, &err) != KFR_OK)
         return kf_lua_refuse(L, &err);
     return 1;

@@ -200,6 +200,26 @@ function TestMaking.test_misuse_raises()
   lu.assertErrorMsgContains("closed", share.combine, { one })
 end
 
+-- Lua that runs while they are looked at closes none under the core: it is not run.
+function TestMaking.test_what_runs_while_shares_are_looked_at_closes_none()
+  local made = share.create { colour = "black", m = 2, n = 2 }
+  local digits = assert(share.combine(made))
+  local function close() made[1]:close() return 2 end
+  local pretending = setmetatable({ made[1] }, { __len = close, __index = function(_, i)
+    close()
+    return made[i]
+  end })
+  refused("1 more share", share.combine(pretending))
+  lu.assertTrue(share.combine(made) == digits)
+  local options = setmetatable({}, { __index = close })
+  lu.assertErrorMsgContains("closed", share.again, made, options)
+  local text = core.secret("river of stones")
+  lu.assertError(share.split, text, setmetatable({}, { __index = function()
+    text:close()
+    return 2
+  end }))
+end
+
 local TestTogether = {}
 
 function TestTogether.test_too_few_are_told_how_many_are_missing()
