@@ -202,8 +202,8 @@ static kf_rv compare_answers(struct pair *pair, CK_OBJECT_HANDLE a, CK_OBJECT_HA
     struct pair answers = *pair;
     uint8_t ours[KF_MAC_BYTES], theirs[KF_MAC_BYTES];
 
-    if (!kf_wrap_token_digest(pair->a.session, a, ours) &&
-        !kf_wrap_token_digest(pair->b.session, b, theirs))
+    if (!kf_object_digest(pair->a.session, a, ours) &&
+        !kf_object_digest(pair->b.session, b, theirs))
         return memcmp(ours, theirs, sizeof ours)
                    ? another_key(err, "both derive, and not the same secret")
                    : KFR_OK;
@@ -467,8 +467,8 @@ static kf_rv equal_by_digest(const struct pair *pair)
 {
     uint8_t ours[KF_MAC_BYTES], theirs[KF_MAC_BYTES];
 
-    if (kf_wrap_token_digest(pair->a.session, pair->a.key, ours) ||
-        kf_wrap_token_digest(pair->b.session, pair->b.key, theirs) ||
+    if (kf_object_digest(pair->a.session, pair->a.key, ours) ||
+        kf_object_digest(pair->b.session, pair->b.key, theirs) ||
         memcmp(ours, theirs, sizeof ours))
         return KFR_NOT_FOUND;
     return KFR_OK;
@@ -655,8 +655,8 @@ static kf_rv by_digest(struct pair *pair, CK_MECHANISM_TYPE type, struct kf_erro
     uint8_t ours[KF_MAC_BYTES], theirs[KF_MAC_BYTES];
 
     (void)type;
-    if (kf_wrap_token_digest(pair->a.session, pair->a.key, ours) ||
-        kf_wrap_token_digest(pair->b.session, pair->b.key, theirs))
+    if (kf_object_digest(pair->a.session, pair->a.key, ours) ||
+        kf_object_digest(pair->b.session, pair->b.key, theirs))
         return KFR_NOT_FOUND;
     return memcmp(ours, theirs, sizeof ours)
                ? another_key(err, "the digests of the two values are not the same")

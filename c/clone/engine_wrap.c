@@ -126,7 +126,7 @@ static kf_rv length_by_digest(struct wrap_end *end, CK_OBJECT_HANDLE object,
     uint8_t theirs[KF_MAC_BYTES], ours[KF_CRYPTO_HASH];
     size_t zeros = zeros_at_end(body->plain), cut;
 
-    if (kf_wrap_token_digest(end->format.session, object, theirs))
+    if (kf_object_digest(end->format.session, object, theirs))
         return refuse_length(err,
                              "the token tells neither length nor digest of this key, "
                              "so padding cannot be told from key bytes");
@@ -197,9 +197,9 @@ static kf_rv same_after_unwrap(struct wrap_end *end, CK_OBJECT_HANDLE object,
     kf_attributes_free(set);
     if (rv)
         return rv;
-    rv = kf_wrap_token_digest(session, object, theirs);
+    rv = kf_object_digest(session, object, theirs);
     if (!rv)
-        rv = kf_wrap_token_digest(session, copy, again);
+        rv = kf_object_digest(session, copy, again);
     kf_object_discard(session, copy);
     if (rv)
         return refuse_length(err, "the token tells too little to be sure that it wraps "

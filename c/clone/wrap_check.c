@@ -221,7 +221,7 @@ static kf_rv compare_secret(struct kf_wrap_format *format, CK_OBJECT_HANDLE obje
 {
     uint8_t theirs[KF_MAC_BYTES], ours[KF_CRYPTO_HASH];
 
-    if (kf_wrap_token_digest(format->session, object, theirs))
+    if (kf_object_digest(format->session, object, theirs))
         return KFR_OK; /* the module does not say */
     if (!kf_crypto_sha256(plain->data, plain->len, ours))
         return kf_fail(err, KFR_CRYPTO, NULL, NULL, "SHA-256 failed");
@@ -290,7 +290,7 @@ static kf_rv compare_digest(struct kf_wrap_format *format, CK_OBJECT_HANDLE obje
     uint8_t theirs[KF_MAC_BYTES], digest[KF_CRYPTO_HASH];
     size_t at;
 
-    if (!value || kf_wrap_token_digest(format->session, object, theirs))
+    if (!value || kf_object_digest(format->session, object, theirs))
         return KFR_OK;
     for (at = 0; at < value->len && !*proved; at++) {
         if (!kf_crypto_sha256(value->value + at, value->len - at, digest))

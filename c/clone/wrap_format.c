@@ -60,16 +60,6 @@ static kf_rv no_way(struct kf_wrap_format *format, const char *call,
         host ? "one that is known" : "RFC 5649", *tried ? ": " : "", tried);
 }
 
-kf_rv kf_wrap_in_ready(struct kf_wrap_format *format, struct kf_error *err)
-{
-    size_t i;
-
-    for (i = 0; i < KF_WRAP_WAYS; i++)
-        if (proved(format, i, true))
-            return KFR_OK;
-    return no_way(format, "C_UnwrapKey", err);
-}
-
 void kf_wrap_way_text(struct kf_wrap_format *format, bool unwrap, char *text,
                       size_t size)
 {

@@ -51,18 +51,10 @@ kf_rv kf_wrap_out(struct kf_wrap_format *format, CK_OBJECT_HANDLE key,
 kf_rv kf_wrap_in(struct kf_wrap_format *format, const void *wrapped, size_t len,
                  const struct kf_attributes *set, CK_OBJECT_HANDLE *out,
                  struct kf_error *err);
-/* Whether C_UnwrapKey can be used at all: makes the proofs. */
-kf_rv kf_wrap_in_ready(struct kf_wrap_format *format, struct kf_error *err);
 
 /* The best way that is proved, "CKM_AES_KEY_WRAP_PAD as RFC 5649"; "" when there is none.
  * Makes the proofs. */
 void kf_wrap_way_text(struct kf_wrap_format *format, bool unwrap, char *text,
                       size_t size);
-
-/* SHA-256 of a key's CKA_VALUE, made in the token (C_DigestKey, PKCS#11 v2.40 5.10.4):
- * works for keys that may not leave it. Any CKR_ when the token will not; never an
- * answer that is the digest of nothing. */
-kf_rv kf_wrap_token_digest(struct kf_session *session, CK_OBJECT_HANDLE key,
-                           uint8_t out[KF_MAC_BYTES]);
 
 #endif

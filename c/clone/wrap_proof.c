@@ -4,7 +4,6 @@
 #include "clone/crypto.h"
 
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
 #include <string.h>
 
 enum { PROOF_AES = 16, PROOF_SHORT = 8 };
@@ -61,7 +60,7 @@ static kf_rv has_digest(struct kf_session *session, CK_OBJECT_HANDLE key,
 {
     uint8_t theirs[KF_MAC_BYTES], ours[KF_CRYPTO_HASH];
 
-    if (kf_wrap_token_digest(session, key, theirs))
+    if (kf_object_digest(session, key, theirs))
         return CKR_ATTRIBUTE_SENSITIVE;
     if (!kf_crypto_sha256(value->data, value->len, ours))
         return KFR_CRYPTO;
@@ -109,7 +108,7 @@ static kf_rv is_value(struct kf_wrap_format *format, const struct kf_wrap_way *w
         return kf_secret_equal(got, known) ? KFR_OK : KFR_DIFFERS;
     if (got->len != PROOF_AES)
         return KFR_DIFFERS;
-    if (kf_wrap_token_digest(format->session, key, theirs))
+    if (kf_object_digest(format->session, key, theirs))
         return way->form == KF_FORM_CBC_PAD ? KFR_NOT_FOUND : KFR_OK;
     if (!kf_crypto_sha256(got->data, got->len, ours))
         return KFR_CRYPTO;
@@ -232,31 +231,4 @@ kf_rv kf_wrap_prove(struct kf_wrap_format *format, const struct kf_wrap_way *way
     if (!kf_domain_is_host(format->domain))
         return prove_token(format, way); /* goes there and back */
     return unwrap ? prove_unwrap_host(format, way) : prove_wrap_host(format, way);
-}
-
-kf_rv kf_wrap_token_digest(struct kf_session *session, CK_OBJECT_HANDLE key,
-                           uint8_t out[KF_MAC_BYTES])
-{
-    struct kf_module *module = kf_session_module(session);
-    CK_SESSION_HANDLE handle = kf_session_handle(session);
-    CK_MECHANISM mechanism = {CKM_SHA256, NULL, 0};
-    uint8_t nothing[KF_MAC_BYTES];
-    CK_ULONG len = KF_MAC_BYTES;
-    CK_RV rv, end;
-
-    rv = KF_CALL(module, C_DigestInit, handle, &mechanism);
-    if (rv)
-        return rv;
-    rv = KF_CALL(module, C_DigestKey, handle, key);
-    /* Also after a refusal: it ends the operation. */
-    end = KF_CALL(module, C_DigestFinal, handle, out, &len);
-    if (!rv)
-        rv = end;
-    if (!rv && len != KF_MAC_BYTES)
-        rv = CKR_FUNCTION_FAILED;
-    if (!rv && !EVP_Digest("", 0, nothing, NULL, EVP_sha256(), NULL))
-        rv = KFR_CRYPTO;
-    if (!rv && !memcmp(nothing, out, KF_MAC_BYTES))
-        rv = CKR_KEY_INDIGESTIBLE;
-    return rv;
 }

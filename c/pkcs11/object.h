@@ -108,6 +108,12 @@ kf_rv kf_object_decrypt(struct kf_session *session, CK_OBJECT_HANDLE key,
 kf_rv kf_session_digest(struct kf_session *session, CK_MECHANISM *mechanism,
                         const void *data, size_t len, struct kf_secret **out,
                         struct kf_error *err);
+/* SHA-256 of a key's CKA_VALUE, made in the token (C_DigestKey, PKCS#11 v2.40 5.10.4):
+ * works for keys that may not leave it. Any CKR_ when the token will not; never an
+ * answer that is the digest of nothing. */
+enum { KF_OBJECT_DIGEST = 32 };
+kf_rv kf_object_digest(struct kf_session *session, CK_OBJECT_HANDLE key,
+                       uint8_t out[KF_OBJECT_DIGEST]);
 kf_rv kf_session_random(struct kf_session *session, size_t len, struct kf_secret **out,
                         struct kf_error *err);
 kf_rv kf_object_derive(struct kf_session *session, CK_OBJECT_HANDLE key,

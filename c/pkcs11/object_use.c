@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "pkcs11/object.h"
 
+#include <openssl/evp.h>
 #include <string.h>
 
 enum {
@@ -180,6 +181,33 @@ kf_rv kf_session_digest(struct kf_session *session, CK_MECHANISM *mechanism,
                         struct kf_error *err)
 {
     return operate(session, DIGEST, CK_INVALID_HANDLE, mechanism, data, len, out, err);
+}
+
+kf_rv kf_object_digest(struct kf_session *session, CK_OBJECT_HANDLE key,
+                       uint8_t out[KF_OBJECT_DIGEST])
+{
+    struct kf_module *module = kf_session_module(session);
+    CK_SESSION_HANDLE handle = kf_session_handle(session);
+    CK_MECHANISM mechanism = {CKM_SHA256, NULL, 0};
+    uint8_t nothing[KF_OBJECT_DIGEST];
+    CK_ULONG len = KF_OBJECT_DIGEST;
+    CK_RV rv, end;
+
+    rv = KF_CALL(module, C_DigestInit, handle, &mechanism);
+    if (rv)
+        return rv;
+    rv = KF_CALL(module, C_DigestKey, handle, key);
+    /* Also after a refusal: it ends the operation. */
+    end = KF_CALL(module, C_DigestFinal, handle, out, &len);
+    if (!rv)
+        rv = end;
+    if (!rv && len != KF_OBJECT_DIGEST)
+        rv = CKR_FUNCTION_FAILED;
+    if (!rv && !EVP_Digest("", 0, nothing, NULL, EVP_sha256(), NULL))
+        rv = KFR_CRYPTO;
+    if (!rv && !memcmp(nothing, out, KF_OBJECT_DIGEST))
+        rv = CKR_KEY_INDIGESTIBLE;
+    return rv;
 }
 
 kf_rv kf_object_verify(struct kf_session *session, CK_OBJECT_HANDLE key,

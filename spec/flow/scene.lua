@@ -137,12 +137,7 @@ function M.new(kind)
   return setmetatable({ home = copy(templates[kind]) }, Scene)
 end
 
--- Another one of the same, as it is now.
-function Scene:copy()
-  return setmetatable({ home = copy(self.home) }, Scene)
-end
-
--- The same once more, for one test to spoil.
+-- The same once more, as it is now, for one test to spoil.
 function Scene:copy()
   return setmetatable({ home = copy(self.home) }, Scene)
 end
