@@ -127,7 +127,7 @@ kf_rv kf_way_wrap(struct kf_wrap_format *format, const struct kf_wrap_way *way,
 {
     unsigned char iv[KF_CRYPTO_BLOCK], told[KF_CRYPTO_BLOCK];
     struct kf_form_key form;
-    CK_OBJECT_HANDLE wrapping;
+    CK_OBJECT_HANDLE wrapping = CK_INVALID_HANDLE;
     CK_MECHANISM mechanism;
     kf_rv rv = begin(format, way, told, &form, &wrapping, &mechanism, err);
 
@@ -165,7 +165,7 @@ kf_rv kf_way_unwrap(struct kf_wrap_format *format, const struct kf_wrap_way *way
     unsigned char iv[KF_CRYPTO_BLOCK];
     struct kf_writer turned = {0};
     struct kf_form_key form;
-    CK_OBJECT_HANDLE wrapping;
+    CK_OBJECT_HANDLE wrapping = CK_INVALID_HANDLE;
     CK_MECHANISM mechanism;
     kf_rv rv = begin(format, way, iv, &form, &wrapping, &mechanism, err);
 
