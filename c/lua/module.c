@@ -185,7 +185,7 @@ by itself.
 @function module:quirks
 @treturn table array of tables: `name`, and the `reason` in a sentence. Names:
   `needs_public_value`, `same_id_overwrites`, `keys_private`, `no_token_data`, `so_pin_empty`,
-  `label_fixed`, `serial_shared`
+  `label_fixed`, `serial_shared`, `not_finalized`
 */
 static int module_quirks(lua_State *L)
 {

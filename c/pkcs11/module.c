@@ -2,6 +2,8 @@
 #include "pkcs11/module.h"
 
 #include "pkcs11/function_list.h"
+#include "pkcs11/quirk.h"
+#include "pkcs11/unfinalized.h"
 
 #include "base/file.h"
 
@@ -48,6 +50,8 @@ struct kf_module {
     int fd;          /* of the private copy: as long as it is loaded, or -1 */
     char loaded[48]; /* the name it was loaded under, when fd is not -1 */
     CK_FUNCTION_LIST *functions;
+    char *functions_from;         /* options->functions, or NULL */
+    struct kf_unfinalized *left;  /* of a library that is never finalised */
     CK_INFO info;
     struct saved *env; /* the options' settings, copied */
     unsigned char salt[DIGEST];
@@ -314,14 +318,16 @@ static kf_rv initialize_with(struct kf_module *module, const char *init_args,
 
 /* A module that knows no locks (CKR_CANT_LOCK, PKCS#11 v2.40, 5.4) is called by one thread
  * at a time, as all are here. */
-static kf_rv initialize(struct kf_module *module, const char *init_args,
-                        struct kf_error *err)
+static kf_rv initialize(struct kf_module *module,
+                        const struct kf_module_options *options, struct kf_error *err)
 {
-    CK_RV rv = initialize_with(module, init_args, CKF_OS_LOCKING_OK);
+    CK_RV rv = initialize_with(module, options->init_args, CKF_OS_LOCKING_OK);
 
     if (rv == CKR_CANT_LOCK)
-        rv = initialize_with(module, init_args, 0);
-    if (rv == CKR_OK) {
+        rv = initialize_with(module, options->init_args, 0);
+    if (rv == CKR_CRYPTOKI_ALREADY_INITIALIZED && !options->private_copy)
+        module->left = kf_unfinalized_take(module->path, options);
+    if (rv == CKR_OK || module->left) {
         module->open = true;
         return 0;
     }
@@ -352,7 +358,7 @@ static kf_rv load_and_initialize(struct kf_module *module,
         rv = kf_function_list_take(module->image, module->path, options->functions,
                                    &module->functions, err);
     if (rv == 0)
-        rv = initialize(module, options->init_args, err);
+        rv = initialize(module, options, err);
     environment_restore(before);
     saved_free(before);
     return rv;
@@ -373,8 +379,10 @@ kf_rv kf_module_open(const char *path, const struct kf_module_options *options,
         module->pid = getpid();
         module->path = strdup(path);
         module->env = settings_copy(with);
+        module->functions_from = with->functions ? strdup(with->functions) : NULL;
     }
-    if (!module || !module->path || !module->env) {
+    if (!module || !module->path || !module->env ||
+        (with->functions && !module->functions_from)) {
         kf_fail(err, rv, "malloc", NULL, "no memory to open module %s", path);
         goto done;
     }
@@ -390,6 +398,8 @@ kf_rv kf_module_open(const char *path, const struct kf_module_options *options,
         rv = kf_module_fail(err, answer, "C_GetInfo", "module %s", path);
         goto done;
     }
+    if (!module->left && kf_quirk_has(module, KF_QUIRK_NOT_FINALIZED))
+        module->left = kf_unfinalized_new(path, with);
     *out = module;
     module = NULL;
 done:
@@ -411,6 +421,8 @@ static void unload(struct kf_module *module)
 {
     void *still = NULL;
 
+    if (module->left)
+        return;
     if (module->image)
         dlclose(module->image);
     if (module->fd >= 0) {
@@ -433,6 +445,7 @@ void kf_module_unref(struct kf_module *module)
     if (module->pid == getpid())
         unload(module);
     saved_free(module->env);
+    free(module->functions_from);
     free(module->path);
     OPENSSL_cleanse(module->refused, sizeof module->refused);
     OPENSSL_cleanse(module->salt, sizeof module->salt);
@@ -446,8 +459,15 @@ void kf_module_close(struct kf_module *module)
     if (!module)
         return;
     module->open = false;
-    if (finalize && module->functions->C_Finalize)
+    if (finalize && module->left)
+        kf_unfinalized_leave(module->left, module->functions);
+    else if (finalize && module->functions->C_Finalize)
         kf_module_left(kf_module_enter(module, "C_Finalize")->C_Finalize(NULL));
+}
+
+const char *kf_module_functions_from(const struct kf_module *module)
+{
+    return module->functions_from;
 }
 
 CK_FUNCTION_LIST *kf_module_enter(const struct kf_module *module, const char *function)

@@ -33,13 +33,16 @@ struct kf_module_options {
 
 /* Loads path and calls C_Initialize. A module already initialised by someone else in
  * this process (CKR_CRYPTOKI_ALREADY_INITIALIZED) is refused: its settings are not
- * ours. options may be NULL. */
+ * ours (but see unfinalized.h). options may be NULL. */
 kf_rv kf_module_open(const char *path, const struct kf_module_options *options,
                      struct kf_module **out, struct kf_error *err);
 
 struct kf_module *kf_module_ref(struct kf_module *module);
 /* Gives a reference back; the last one closes and unloads. NULL is fine. */
 void kf_module_unref(struct kf_module *module);
+
+/* The symbol that gave its functions, where one was asked for; or NULL. */
+const char *kf_module_functions_from(const struct kf_module *module);
 
 /* C_Finalize now, whoever still holds a reference. Closing twice is fine. In a child
  * that was forked since, nothing is called: the module belongs to the parent. */

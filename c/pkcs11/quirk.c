@@ -7,7 +7,9 @@
 
 /* NSS softoken. Measured with 3.87; taken to be so in every 3, since what one does not do
  * is harmless here: a value too many, a refusal too many. */
-#define NSS "Mozilla Foundation", {3, 0}, {3, 255}
+#define NSS_LIBRARY "Mozilla Foundation", {3, 0}, {3, 255}
+#define NSS NSS_LIBRARY, NULL
+#define NSS_FIPS NSS_LIBRARY, "FC_GetFunctionList"
 
 static const struct kf_quirk_row rows[] = {
     {KF_QUIRK_NEEDS_PUBLIC_VALUE, "needs_public_value", NSS,
@@ -28,6 +30,8 @@ static const struct kf_quirk_row rows[] = {
      "is the label"},
     {KF_QUIRK_SERIAL_SHARED, "serial_shared", NSS,
      "the serial number of every token is 0000000000000000"},
+    {KF_QUIRK_NOT_FINALIZED, "not_finalized", NSS_FIPS,
+     "C_Finalize writes into memory that it has given back, when a session has made a key"},
 };
 
 static unsigned number(CK_VERSION version)
@@ -45,12 +49,19 @@ static bool is_about(const struct kf_quirk_row *row, const CK_INFO *info)
            version <= number(row->last);
 }
 
+static bool is_used_so(const struct kf_quirk_row *row, const struct kf_module *module)
+{
+    const char *from = kf_module_functions_from(module);
+
+    return !row->functions || (from && !strcmp(from, row->functions));
+}
+
 const struct kf_quirk_row *kf_quirk_next(const struct kf_module *module, size_t *at)
 {
     while (*at < sizeof rows / sizeof rows[0]) {
         const struct kf_quirk_row *row = &rows[(*at)++];
 
-        if (is_about(row, kf_module_info(module)))
+        if (is_about(row, kf_module_info(module)) && is_used_so(row, module))
             return row;
     }
     return NULL;

@@ -19,7 +19,8 @@ enum kf_quirk {
     KF_QUIRK_NO_TOKEN_DATA,      /* data objects for a session only */
     KF_QUIRK_SO_PIN_EMPTY,       /* the SO logs in with an empty PIN, after C_InitToken */
     KF_QUIRK_LABEL_FIXED,        /* C_InitToken does not look at the label */
-    KF_QUIRK_SERIAL_SHARED       /* all tokens have one serial number */
+    KF_QUIRK_SERIAL_SHARED,      /* all tokens have one serial number */
+    KF_QUIRK_NOT_FINALIZED       /* does not stand C_Finalize */
 };
 
 /* NSS's own attribute (lib/util/pkcs11n.h, CKA_NETSCAPE_DB before): the public value of a
@@ -31,6 +32,7 @@ struct kf_quirk_row {
     const char *name;         /* "label_fixed" */
     const char *manufacturer; /* manufacturerID of CK_INFO, without its padding */
     CK_VERSION first, last;   /* libraryVersion, both included */
+    const char *functions;    /* where its functions come from; NULL: wherever */
     const char *reason;
 };
 

@@ -7,6 +7,7 @@ local build = require("support.build")
 local core = require("keyferry.core")
 local nss = require("support.nss")
 local once = require("support.once")
+local process = require("support.process")
 local zoo = require("support.zoo")
 
 local db = once(function() return nss.fresh("NSS-Q") end)
@@ -80,6 +81,39 @@ function TestQuirk.test_the_officer_has_an_empty_pin_and_a_label_and_a_serial_ar
   assert(session:logout())
   lu.assertNil(session:login(core.secret(""), "so"))
   fresh:close()
+end
+
+-- The library in FIPS mode spoils the heap when it is finalised after a session has made a key:
+-- the program has done its work then, and dies of it. In a process of its own.
+function TestQuirk.test_the_fips_token_is_left_as_it_is_and_opened_again()
+  local fips = nss.empty("NSS-F", { fips = true })
+  local done = process.run { "lua5.4", "-e", ("package.cpath = %q"):format(package.cpath), "-e", ([[
+    local core = require("keyferry.core")
+    local options = { init_args = %q, functions = "FC_GetFunctionList", env = {
+      NSS_MAX_MP_PBE_ITERATION_COUNT = "1", NSS_MIN_MP_PBE_ITERATION_COUNT = "1" } }
+    local function open() return assert(core.module(%q, options)) end
+    local module = open()
+    assert(core.module(%q, options) == nil, "opened twice")
+    assert(module:init_token(3, core.secret(""), "NSS-F"))
+    do
+      local session <close> = assert(module:session(3, { writable = true }))
+      assert(session:login(core.secret(""), "so"))
+      assert(session:init_pin(core.secret("User-1234x")))
+    end
+    for i = 1, 3 do
+      local session = assert(module:session(3, { writable = true }))
+      assert(session:user() == nil, "still logged in")
+      assert(session:login(core.secret("User-1234x")))
+      assert(session:generate{ mechanism = "aes_key_gen", value_len = 32, token = false })
+      assert(session:generate{ mechanism = "aes_key_gen", value_len = 32, token = true })
+      assert(#session:find{ class = "secret_key", token = true } == i)
+      module:close() -- the session, too
+      module = open()
+    end
+    for _, quirk in ipairs(module:quirks()) do print(quirk.name) end
+    ]]):format(fips.init_args, fips.module, fips.module) }
+  lu.assertEquals(done.status, 0, done.out .. done.err)
+  lu.assertStrContains(done.out, "not_finalized")
 end
 
 return { TestQuirk = TestQuirk }
