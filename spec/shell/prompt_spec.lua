@@ -3,6 +3,7 @@
 local lu = require("luaunit")
 
 local build = require("support.build")
+local keyferry = require("keyferry")
 local process = require("support.process")
 local scene = require("flow.scene")
 local shell = require("support.shell")
@@ -532,6 +533,23 @@ function TestHistory.test_keeps_no_line_that_holds_a_secret()
   lu.assertStrContains(p:kept(), "partition contents -partition harmless\n")
   lu.assertStrContains(p:kept(), "shop pay -cart harmless\n")
   lu.assertNotStrContains(p:kept(), SECRET)
+end
+
+-- A share is pasted, and the question for it is over: the words stand at the prompt.
+function TestHistory.test_keeps_no_words_of_a_share()
+  local path = tmp.dir() .. "/share"
+  local share = assert(keyferry.ped.create { colour = "black", m = 2, n = 2 })[1]
+  assert(share:write(path))
+  local lines = shell.read(path):match("\n\n(.*)")
+  local all = lines:gsub("%s+", " ")
+  local p <close> = start()
+  p:answer("marker = 1")
+  forgets(p, all)
+  forgets(p, lines:match("[^\n]+"))
+  forgets(p, all:match("^%l+ (.*) %l+ %l+ %l+ $"))
+  forgets(p, "x = '" .. all .. "'")
+  p:finish()
+  lu.assertNotStrContains(p:kept(), all:match("^%l+ %l+ %l+"))
 end
 
 function TestHistory.test_judges_lua_in_whatever_spelling()

@@ -1,6 +1,8 @@
 -- SPDX-License-Identifier: MIT
---- Whether a line may hold a secret: a password as an option of a command, or as Lua text.
--- When in doubt it does.
+--- Whether a line may hold a secret: a password as an option of a command, or as Lua text; words
+-- of a share that were meant for a question which is over. When in doubt it does.
+local core = require("keyferry.core")
+
 local lexer = require("keyferry.shell.prompt.lexer")
 local script = require("keyferry.shell.script")
 local text = require("keyferry.shell.text")
@@ -180,13 +182,26 @@ local function looks_like_option(line)
     return false
 end
 
+-- core.share.parse has a hint when it looks as if a share was meant.
+local function looks_like_share(line)
+    local typed <close> = core.secret(line)
+    local share, err = core.share.parse(typed)
+    if share then
+        share:close()
+        return true
+    end
+    return err.hint ~= nil
+end
+
 --- Whether a line may hold a secret.
 -- @string line perhaps of several lines
 -- @tparam boolean is_command how the prompt understood it
 -- @treturn boolean
 function Discreet:may_hold_secret(line, is_command)
     local ok, found = pcall(function()
-        if is_command then
+        if looks_like_share(line) then
+            return true
+        elseif is_command then
             return in_command(line)
         end
         return in_lua(self, line) or looks_like_option(line)
