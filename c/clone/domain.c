@@ -526,7 +526,7 @@ static kf_rv compare(struct kf_session *session, const struct kf_domain *domain,
                 kf_domain_decrypt(domain, sent.data, sent.len, &got, NULL) ||
                 got->len != sizeof CHECK_TEXT ||
                 memcmp(got->data, CHECK_TEXT, got->len) != 0))
-        rv = kf_fail(err, KFR_DIFFERS, "", "",
+        rv = kf_fail(err, KFR_DIFFERS, "", "no domain was left in it: use another HSM",
                      "the token keeps other domain keys than it was given");
     kf_secret_free(got);
     kf_writer_clear(&sent);
@@ -822,7 +822,7 @@ static kf_rv needs_host(const struct kf_domain *domain, struct kf_error *err)
 {
     if (kf_domain_is_host(domain))
         return KFR_OK;
-    return kf_fail(err, KFR_NO_ENGINE, "", "",
+    return kf_fail(err, KFR_NO_ENGINE, "", "give the domain with -domain",
                    "the keys of this domain do not leave their token");
 }
 

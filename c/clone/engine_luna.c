@@ -27,16 +27,16 @@ static kf_rv probe_pair(struct kf_session *source, struct kf_session *target,
     kf_rv rv;
 
     if (!kf_luna_call(module))
-        return kf_fail(err, KFR_NO_ENGINE, "dlsym", NULL,
+        return kf_fail(err, KFR_NO_ENGINE, "dlsym", "use the engine wrap",
                        "the module %s has no CA_CloneObject, with which the engine "
                        "luna clones",
                        kf_module_path(module));
     if (module != kf_session_module(target))
-        return kf_fail(err, KFR_NO_ENGINE, NULL, NULL,
+        return kf_fail(err, KFR_NO_ENGINE, NULL, "use the engine wrap",
                        "source and target are of two modules, and CA_CloneObject "
                        "clones within one only");
     if (kf_session_slot(source) == kf_session_slot(target))
-        return kf_fail(err, KFR_NO_ENGINE, NULL, NULL,
+        return kf_fail(err, KFR_NO_ENGINE, NULL, "name another target",
                        "source and target are the same partition");
     rv = kf_luna_check_slot(source, true, err);
     return rv ? rv : kf_luna_check_slot(target, false, err);

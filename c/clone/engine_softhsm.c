@@ -36,10 +36,11 @@ static kf_rv probe(struct kf_session *session, struct kf_error *err)
     kf_rv rv;
 
     if (!padded_equal(info->manufacturerID, sizeof info->manufacturerID, "SoftHSM"))
-        return kf_fail(err, KFR_NO_ENGINE, "", "", "the module is not SoftHSM");
+        return kf_fail(err, KFR_NO_ENGINE, "", "use the engine wrap",
+                       "the module is not SoftHSM");
     if (kf_session_token(session)->flags & CKF_PROTECTED_AUTHENTICATION_PATH)
         return kf_fail(
-            err, KFR_NO_ENGINE, "", "",
+            err, KFR_NO_ENGINE, "", "use the engine wrap",
             "the token's store opens with its PIN, and a token with a protected "
             "authentication path takes none from a program");
     rv = kf_vault_find_store(session, &store, err);

@@ -16,6 +16,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const char UNTRUE[] =
+    "nothing of it was written; the module wraps no such key right, so leave it out";
+
 struct wrap_end {
     struct kf_wrap_format format;
     struct kf_wrap_plant plant;
@@ -137,7 +140,7 @@ static kf_rv length_by_digest(struct wrap_end *end, CK_OBJECT_HANDLE object,
         if (!CRYPTO_memcmp(ours, theirs, sizeof ours))
             return KFR_OK;
     }
-    return kf_fail(err, KFR_DIFFERS, "C_WrapKey", NULL,
+    return kf_fail(err, KFR_DIFFERS, "C_WrapKey", UNTRUE,
                    "what the token wrapped is not this key");
 }
 
@@ -164,7 +167,7 @@ static kf_rv fit_plain(struct wrap_end *end, CK_OBJECT_HANDLE object,
     if (told && told != CK_UNAVAILABLE_INFORMATION) {
         want = (size_t)told;
         if (want > len || len - want > zeros_at_end(body->plain))
-            return kf_fail(err, KFR_DIFFERS, "C_WrapKey", NULL,
+            return kf_fail(err, KFR_DIFFERS, "C_WrapKey", UNTRUE,
                            "the token wrapped %zu bytes for a key of %zu", len, want);
     } else if (len % 8 == 0 && zeros_at_end(body->plain) &&
                !is_whole_blocks(kf_attributes_ulong(known, CKA_KEY_TYPE, 0))) {
@@ -221,7 +224,7 @@ static kf_rv fit_wrapped(struct wrap_end *end, CK_OBJECT_HANDLE object,
     if (told == CK_UNAVAILABLE_INFORMATION)
         told = 0;
     if (told && body->wrapped->len != (size_t)((told + 7) / 8 * 8 + 8))
-        return kf_fail(err, KFR_DIFFERS, "C_WrapKey", NULL,
+        return kf_fail(err, KFR_DIFFERS, "C_WrapKey", UNTRUE,
                        "the token wrapped %zu bytes for a key of %lu",
                        body->wrapped->len, (unsigned long)told);
     if (told ? told % 8 == 0 : whole)
@@ -243,7 +246,7 @@ static kf_rv check_private(const struct kf_attributes *known, const struct body 
     ours = kf_attributes_get(got, CKA_MODULUS);
     theirs = kf_attributes_get(known, CKA_MODULUS);
     if (ours && theirs && !kf_wrap_same_number(ours, theirs))
-        rv = kf_fail(err, KFR_DIFFERS, "C_WrapKey", NULL,
+        rv = kf_fail(err, KFR_DIFFERS, "C_WrapKey", UNTRUE,
                      "what the token wrapped is not this key");
     kf_attributes_free(got);
     return rv;

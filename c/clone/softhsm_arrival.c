@@ -432,7 +432,8 @@ static kf_rv decide(struct kf_softhsm_end *end, enum kf_commit mode, char **name
     kf_rv rv = KFR_OK;
 
     if (missing && mode == KF_COMMIT_ALL)
-        return kf_fail(err, KFR_DIFFERS, "", "",
+        return kf_fail(err, KFR_DIFFERS, "",
+                       "nothing was changed; run again when no other program is at work",
                        "%zu of %zu clones do not come back as they were written",
                        missing, end->count);
     if (missing)

@@ -40,7 +40,7 @@ kf_rv kf_unfinished_mark(struct kf_session *session, const char *of, size_t len,
         return kf_fail(err, KFR_ARGUMENT, NULL, NULL, "a mark of %zu bytes is too long",
                        len);
     if (kf_quirk_has(kf_session_module(session), KF_QUIRK_NO_TOKEN_DATA))
-        return kf_fail(err, KFR_NO_ENGINE, NULL, NULL,
+        return kf_fail(err, KFR_NO_ENGINE, NULL, "use -add to a partition that is there",
                        "this HSM keeps no data objects, and so no mark of a backup that "
                        "is not finished");
     set = new_marks();

@@ -13,6 +13,9 @@
 /* PKCS#11 v3.0; p11-kit 0.24 has no name for it. Every object has its own. */
 #define KF_CKA_UNIQUE_ID 0x4UL
 
+static const char UNDONE[] = "the target's module does not keep what it is given: leave "
+                             "the object out, or use another backup HSM";
+
 void kf_wrap_lose(char lost[KF_LOST_MAX], uint64_t type)
 {
     char text[64];
@@ -124,7 +127,7 @@ static kf_rv differs(struct kf_error *err, uint64_t type, const char *how)
 {
     char text[64];
 
-    return kf_fail(err, KFR_DIFFERS, NULL, NULL, "the clone was undone: its %s %s",
+    return kf_fail(err, KFR_DIFFERS, NULL, UNDONE, "the clone was undone: its %s %s",
                    kf_name_text(KF_CKA, type, text, sizeof text), how);
 }
 
@@ -228,7 +231,7 @@ static kf_rv compare_secret(struct kf_wrap_format *format, CK_OBJECT_HANDLE obje
     *proved = !CRYPTO_memcmp(theirs, ours, sizeof ours);
     return *proved
                ? KFR_OK
-               : kf_fail(err, KFR_DIFFERS, "C_DigestKey", NULL,
+               : kf_fail(err, KFR_DIFFERS, "C_DigestKey", UNDONE,
                          "the clone was undone: its key bytes are not the original's");
 }
 
@@ -250,7 +253,7 @@ static bool same_key_attributes(const struct kf_attributes *a,
 
 static kf_rv other_numbers(struct kf_error *err, const char *call)
 {
-    return kf_fail(err, KFR_DIFFERS, call, NULL,
+    return kf_fail(err, KFR_DIFFERS, call, UNDONE,
                    "the clone was undone: its numbers are not the original's");
 }
 

@@ -107,7 +107,8 @@ static kf_rv wrap_again(struct kf_wrap_format *format, const struct kf_wrap_way 
     kf_rv rv = kf_way_wrap(format, way, key, &blob, &again, err);
 
     if (!rv && !kf_secret_equal(plain, again))
-        rv = kf_fail(err, KFR_DIFFERS, "C_WrapKey", NULL,
+        rv = kf_fail(err, KFR_DIFFERS, "C_WrapKey",
+                     "nothing of it was written; run again, and leave it out if it stays so",
                      "the token wrapped one key twice and gave two");
     kf_secret_free(blob);
     kf_secret_free(again);
@@ -171,6 +172,21 @@ kf_rv kf_wrap_out(struct kf_wrap_format *format, CK_OBJECT_HANDLE key,
     return first ? first : no_way(format, "C_WrapKey", err);
 }
 
+/* A token that does not take this key in, whatever it calls that. */
+static void tell_refused(kf_rv rv, const struct kf_attributes *set, struct kf_error *err)
+{
+    uint64_t type = kf_attributes_ulong(set, CKA_KEY_TYPE, CK_UNAVAILABLE_INFORMATION);
+    char text[64];
+
+    if (err && rv != KFR_ARGUMENT &&
+        (is_about_way(rv) || rv == CKR_TEMPLATE_INCOMPLETE ||
+         rv == CKR_DOMAIN_PARAMS_INVALID || rv == CKR_CURVE_NOT_SUPPORTED))
+        kf_fail(err, rv, "C_UnwrapKey",
+                "'keyferry hsm check -login' shows the kinds of keys that an HSM takes",
+                "the target's module does not take this key in (%s)",
+                kf_name_text(KF_CKK, type, text, sizeof text));
+}
+
 kf_rv kf_wrap_in(struct kf_wrap_format *format, const void *wrapped, size_t len,
                  const struct kf_attributes *set, CK_OBJECT_HANDLE *out,
                  struct kf_error *err)
@@ -189,5 +205,8 @@ kf_rv kf_wrap_in(struct kf_wrap_format *format, const void *wrapped, size_t len,
         if (!goes_on(rv, &first, &one, err))
             break;
     }
-    return first ? first : no_way(format, "C_UnwrapKey", err);
+    if (!first)
+        return no_way(format, "C_UnwrapKey", err);
+    tell_refused(first, set, err);
+    return first;
 }

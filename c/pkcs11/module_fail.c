@@ -74,6 +74,27 @@ static const struct advice advices[] = {
      "something else in this process uses this module: open it as a private copy"},
     {CKR_CRYPTOKI_NOT_INITIALIZED, "the module was shut down by someone else"},
     {CKR_PIN_TOO_WEAK, "choose a stronger PIN"},
+    {CKR_ARGUMENTS_BAD, "the module does not take the call as the standard has it"},
+    {CKR_FUNCTION_REJECTED, "it was refused at the token (at the PED or PIN pad)"},
+    {CKR_DATA_INVALID, "the token does not take these bytes for a key of this kind"},
+    {CKR_DATA_LEN_RANGE, "the token does not take so many bytes here"},
+    {CKR_ENCRYPTED_DATA_INVALID, "the token cannot decrypt what it was given"},
+    {CKR_DOMAIN_PARAMS_INVALID, "the token does not know these domain parameters"},
+    {CKR_CURVE_NOT_SUPPORTED, "the token does not know this curve"},
+    {CKR_KEY_CHANGED, "the key is another by now: run the command again"},
+    {CKR_KEY_INDIGESTIBLE, "the token makes no digest of such a key"},
+    {CKR_KEY_NOT_NEEDED, "the module does not take the call as the standard has it"},
+    {CKR_OPERATION_NOT_INITIALIZED, "the module lost the operation: run again"},
+    {CKR_RANDOM_NO_RNG, "the token has no random numbers to give"},
+    {CKR_USER_TOO_MANY_TYPES, "other roles are logged in: log them out first"},
+    {CKR_UNWRAPPING_KEY_HANDLE_INVALID, "the login has ended: run the command again"},
+    {CKR_UNWRAPPING_KEY_SIZE_RANGE, "the token unwraps with no key of this size"},
+    {CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT, "the token unwraps with no key of this type"},
+    {CKR_WRAPPED_KEY_INVALID, "the token cannot unwrap a key of this kind"},
+    {CKR_WRAPPED_KEY_LEN_RANGE, "the token cannot unwrap a key of this length"},
+    {CKR_WRAPPING_KEY_HANDLE_INVALID, "the login has ended: run the command again"},
+    {CKR_WRAPPING_KEY_SIZE_RANGE, "the token wraps with no key of this size"},
+    {CKR_WRAPPING_KEY_TYPE_INCONSISTENT, "the token wraps with no key of this type"},
     /* Luna, from its public pages; firmware has other codes by the same numbers. */
     {0x80000006UL, "the HSM has no partition left: remove one, or use another HSM"},
     {0x80000007UL, "the role is locked: its Security Officer has to reset it"},
@@ -118,7 +139,7 @@ static const char *advice_for(CK_RV rv)
     for (size_t i = 0; i < sizeof advices / sizeof advices[0]; i++)
         if (advices[i].rv == rv)
             return advices[i].hint;
-    return NULL;
+    return "the module's own documentation may say more about this code";
 }
 
 kf_rv kf_module_fail(struct kf_error *err, CK_RV rv, const char *call,

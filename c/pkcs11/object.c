@@ -604,7 +604,8 @@ kf_rv kf_object_unwrap(struct kf_session *session, CK_OBJECT_HANDLE unwrapping,
     answer = CALL(session, C_UnwrapKey, mechanism, unwrapping, (CK_BYTE *)wrapped, len,
                   template->at, template->count, out);
     if (answer != CKR_OK)
-        rv = kf_module_fail(err, answer, "C_UnwrapKey", "with key %lu", unwrapping);
+        rv = kf_module_fail(err, answer, "C_UnwrapKey", "a key on token %s",
+                            kf_session_token(session)->label);
     else
         rv = check_made(answer, *out, "C_UnwrapKey", err);
 done:

@@ -96,6 +96,19 @@ function TestThere.test_what_does_not_go_and_why()
   lu.assertEquals(is, expected)
 end
 
+function TestThere.test_each_refusal_is_a_sentence_with_advice()
+  for _, result in ipairs(there().results) do
+    local err = result.err
+    if err and err.code ~= "KFR_NOT_CLONABLE" then
+      lu.assertTrue((err.hint or "") ~= "", tostring(err))
+      lu.assertNotStrContains(err.what, "with key ")
+    end
+    if err and result.object.label == "ed25519" and result.object.class == "private_key" then
+      lu.assertStrContains(err.what, "does not take this key in (CKK_EC_EDWARDS)")
+    end
+  end
+end
+
 function TestThere.test_all_others_arrive_and_work()
   lu.assertTrue(there().report.cloned >= 70, there().report.cloned)
   fidelity.assert_all_work(there(), { certificate = 1, secret_key = 5, public_key = 1 })
