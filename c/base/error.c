@@ -47,3 +47,11 @@ kf_rv kf_fail_errno(struct kf_error *err, const char *call, const char *format, 
     snprintf(err->what + used, sizeof err->what - used, ": %s", strerror(sys));
     return KFR_SYSTEM;
 }
+
+bool kf_among(kf_rv rv, const kf_rv *codes, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (codes[i] == rv)
+            return true;
+    return false;
+}

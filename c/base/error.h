@@ -8,6 +8,9 @@
 #ifndef KF_BASE_ERROR_H
 #define KF_BASE_ERROR_H
 
+#include <stdbool.h>
+#include <stddef.h>
+
 typedef unsigned long kf_rv;
 
 #define KFR_OK 0UL
@@ -51,5 +54,9 @@ kf_rv kf_fail(struct kf_error *err, kf_rv rv, const char *call, const char *hint
 /* The same for a system call: takes errno, appends its text, returns KFR_SYSTEM. */
 kf_rv kf_fail_errno(struct kf_error *err, const char *call, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* Whether rv is one of an array of codes. */
+#define KF_AMONG(rv, codes) kf_among((rv), (codes), sizeof(codes) / sizeof((codes)[0]))
+bool kf_among(kf_rv rv, const kf_rv *codes, size_t count);
 
 #endif

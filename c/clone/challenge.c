@@ -86,12 +86,8 @@ static bool is_not_here(kf_rv rv)
         CKR_ATTRIBUTE_SENSITIVE,    CKR_ATTRIBUTE_TYPE_INVALID,
         CKR_DOMAIN_PARAMS_INVALID,  CKR_CURVE_NOT_SUPPORTED,
     };
-    size_t i;
 
-    for (i = 0; i < sizeof codes / sizeof codes[0]; i++)
-        if (codes[i] == rv)
-            return true;
-    return false;
+    return KF_AMONG(rv, codes);
 }
 
 /* The answer of a way that failed: not this way where the module simply has it not. */

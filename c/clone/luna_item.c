@@ -60,10 +60,7 @@ static bool is_about_domain(kf_rv rv)
     static const kf_rv codes[] = { 0x8000000AUL, 0x8000000BUL, 0x8000000DUL,
                                    0x8000000EUL, 0x8000000FUL, 0x80000014UL };
 
-    for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++)
-        if (codes[i] == rv)
-            return true;
-    return false;
+    return KF_AMONG(rv, codes);
 }
 
 static void pause_busy(unsigned attempt)

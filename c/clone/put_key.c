@@ -176,12 +176,8 @@ static bool is_about_clear(kf_rv rv)
         CKR_ACTION_PROHIBITED,       CKR_FUNCTION_NOT_SUPPORTED,
         CKR_FUNCTION_REJECTED,
     };
-    size_t i;
 
-    for (i = 0; i < sizeof codes / sizeof codes[0]; i++)
-        if (codes[i] == rv)
-            return true;
-    return false;
+    return KF_AMONG(rv, codes);
 }
 
 kf_rv kf_put_key(struct kf_session *session, const struct kf_attributes *set,

@@ -344,11 +344,9 @@ static kf_rv of_no_use(struct kf_error *err, kf_rv rv)
         KFR_CLOSED,                KFR_MEMORY,
     };
     char text[64];
-    size_t i;
 
-    for (i = 0; i < sizeof codes / sizeof codes[0]; i++)
-        if (codes[i] == rv)
-            return KFR_OK;
+    if (KF_AMONG(rv, codes))
+        return KFR_OK;
     return kf_fail(err, KFR_NOT_CLONABLE, "C_Sign", NULL,
                    "the clone was undone: the token takes this key and cannot sign with "
                    "it (%s)",

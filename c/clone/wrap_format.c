@@ -90,12 +90,8 @@ static bool is_about_way(kf_rv rv)
         CKR_UNWRAPPING_KEY_SIZE_RANGE, CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT,
         CKR_FUNCTION_NOT_SUPPORTED, KFR_ARGUMENT,
     };
-    size_t i;
 
-    for (i = 0; i < sizeof codes / sizeof codes[0]; i++)
-        if (codes[i] == rv)
-            return true;
-    return false;
+    return KF_AMONG(rv, codes);
 }
 
 /* CBC vouches for nothing: a second time, with another IV, has to give the same. */

@@ -387,12 +387,8 @@ static bool is_about_unwrapping(kf_rv rv)
         CKR_DATA_LEN_RANGE,        CKR_KEY_SIZE_RANGE,
         KFR_NO_ENGINE,             KFR_ARGUMENT,
     };
-    size_t i;
 
-    for (i = 0; i < sizeof codes / sizeof codes[0]; i++)
-        if (codes[i] == rv)
-            return true;
-    return false;
+    return KF_AMONG(rv, codes);
 }
 
 kf_rv kf_wrap_make(struct kf_wrap_format *format, struct kf_wrap_item *item,

@@ -146,12 +146,8 @@ static bool is_clean_refusal(kf_rv rv)
         KFR_CLOSED,
         KFR_NO_ENGINE,
     };
-    size_t i;
 
-    for (i = 0; i < sizeof codes / sizeof codes[0]; i++)
-        if (codes[i] == rv)
-            return true;
-    return false;
+    return KF_AMONG(rv, codes);
 }
 
 /* ---- planting ---- */

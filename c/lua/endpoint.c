@@ -206,11 +206,7 @@ static int endpoint_unlisted(lua_State *L)
     if (kf_end_unlisted(end, &list, &count, &err))
         return kf_lua_refuse(L, &err);
     keep->held = list;
-    lua_newtable(L);
-    for (size_t i = 0; i < count; i++) {
-        kf_lua_error(L, &list[i]);
-        lua_rawseti(L, -2, (lua_Integer)i + 1);
-    }
+    kf_lua_errors(L, list, count);
     return 1;
 }
 

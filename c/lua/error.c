@@ -45,6 +45,15 @@ void kf_lua_error(lua_State *L, const struct kf_error *err)
     luaL_setmetatable(L, KF_LUA_ERROR);
 }
 
+void kf_lua_errors(lua_State *L, const struct kf_error *list, size_t count)
+{
+    lua_newtable(L);
+    for (size_t i = 0; i < count; i++) {
+        kf_lua_error(L, &list[i]);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+}
+
 int kf_lua_refuse(lua_State *L, const struct kf_error *err)
 {
     lua_pushnil(L);
@@ -140,10 +149,7 @@ static int error_new(lua_State *L)
 
 static bool needs_code(lua_Integer rv)
 {
-    for (size_t i = 0; i < sizeof sentence_enough / sizeof *sentence_enough; i++)
-        if ((kf_rv)rv == sentence_enough[i])
-            return false;
-    return true;
+    return !KF_AMONG((kf_rv)rv, sentence_enough);
 }
 
 /* [-0, +1, m] A field as text; what a script may have put there instead gives "". */

@@ -16,6 +16,9 @@
 /* [-0, +1, m] Pushes err as an object. */
 void kf_lua_error(lua_State *L, const struct kf_error *err);
 
+/* [-0, +1, m] Pushes an array of them. */
+void kf_lua_errors(lua_State *L, const struct kf_error *list, size_t count);
+
 /* [-0, +2, m] Pushes nil and the object; a Lua function ends with it:
  * return kf_lua_refuse(L, &err); */
 int kf_lua_refuse(lua_State *L, const struct kf_error *err);

@@ -147,11 +147,7 @@ static int damaged(lua_State *L)
     if (kf_softhsm_survey(session, &list, &count, &err))
         return kf_lua_refuse(L, &err);
     keep->held = list;
-    lua_newtable(L);
-    for (size_t i = 0; i < count; i++) {
-        kf_lua_error(L, &list[i]);
-        lua_rawseti(L, -2, (lua_Integer)i + 1);
-    }
+    kf_lua_errors(L, list, count);
     return 1;
 }
 
