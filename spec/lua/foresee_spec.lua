@@ -240,7 +240,7 @@ local function room_of(script, options)
   zoo.secret(zoo.session(from), "key", { value = ("v"):rep(32) })
   assert(zoo.session(from):create { class = "data", label = "note", token = true,
     private = false, value = "v" })
-  from.hsm:lie(options and options.source or "C_GetObjectSize size 100")
+  from.hsm:lie(options and options.source or "C_GetObjectSize size 1000")
   to.hsm:lie(script)
   local report = keyferry.backup { source = from.session, target = zoo.session(to), mode = "add",
     domain = domain, plan = true }
@@ -251,10 +251,10 @@ local function room_of(script, options)
 end
 
 function TestRoom.test_is_what_the_objects_need_against_what_the_token_says()
-  local room = room_of("C_GetTokenInfo free 200")
-  lu.assertEquals(room, { needs_private = 100, needs_public = 100, free_private = 200,
-    free_public = 200, shared = true, estimated = false, has_target = true, enough = true })
-  room = room_of("C_GetTokenInfo free 199")
+  local room = room_of("C_GetTokenInfo free 2000")
+  lu.assertEquals(room, { needs_private = 1000, needs_public = 1000, free_private = 2000,
+    free_public = 2000, shared = true, estimated = false, has_target = true, enough = true })
+  room = room_of("C_GetTokenInfo free 1999")
   lu.assertFalse(room.enough)
 end
 
