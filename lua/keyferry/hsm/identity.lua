@@ -65,13 +65,8 @@ end
 local function is_telling(partition)
     local serial = partition.serial
     local module = not serial:find("^0*$") and partition.hsm:module()
-    if not module then
+    if not module or partition.hsm:quirk("serial_shared") then
         return false
-    end
-    for _, quirk in ipairs(module:quirks()) do
-        if quirk.name == "serial_shared" then
-            return false
-        end
     end
     for _, token in ipairs(module:slots() or {}) do
         if token.serial == serial and token.slot ~= partition.slot and token.initialized then

@@ -252,6 +252,23 @@ local function check_pins(module, slot, options)
     return ok, err
 end
 
+-- The slot that a new partition goes to, whose token takes its PINs, and the serial numbers that
+-- are there before; nil, err.
+local function place_for(hsm, options)
+    local slots, err = hsm:slots()
+    local slot, ok
+    if slots then
+        slot, err = free_slot(hsm, slots, options.label)
+    end
+    if slot then
+        ok, err = check_pins(hsm:module(), slot, options)
+    end
+    if not ok then
+        return nil, err
+    end
+    return slot, serials(slots)
+end
+
 -- A partition that could not be set up goes again where it can; gives the error.
 local function undo(hsm, partition, options, err)
     if hsm.conf then
@@ -290,7 +307,6 @@ function M:create_partition(options)
     if not may then
         return nil, err
     end
-    local module = self:module()
     local ok
     ok, err = self:check_blue_key(options.so_password)
     if not ok then
@@ -301,21 +317,11 @@ function M:create_partition(options)
     if why then
         return nil, why
     end
-    local slots
-    slots, err = self:slots()
-    if not slots then
-        return nil, err
-    end
-    local before = serials(slots)
-    local slot
-    slot, err = free_slot(self, slots, options.label)
+    local slot, before = place_for(self, options)
     if not slot then
-        return nil, err
+        return nil, before
     end
-    ok, err = check_pins(module, slot, options)
-    if ok then
-        ok, err = init(self, slot, options)
-    end
+    ok, err = init(self, slot, options)
     if not ok then
         return nil, err
     end
