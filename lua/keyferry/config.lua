@@ -14,6 +14,9 @@
 --         },
 --     }
 --
+-- `env` is in force while the module is loaded and C_Initialize runs, and not later: what a
+-- module reads later (NSS: NSS_MAX_MP_PBE_ITERATION_COUNT) is to be set for keyferry itself.
+--
 -- What else an entry of `hsms` takes: `init_args`, the pReserved of C_Initialize (NSS);
 -- `functions`, the symbol that gives the function list, when it is another than
 -- C_GetFunctionList (FC_GetFunctionList: NSS in FIPS mode); `slots`, a list of the slots that

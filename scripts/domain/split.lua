@@ -12,6 +12,10 @@ local function run(ctx)
     assert(ctx:give_shares(shares, options.path, ("throw away what was written down of set %s")
         :format(shares[1]:set())))
     ctx:tell_key("domain", secret)
+    if not options.path then
+        ctx:note("'keyferry domain join' tells whether what was written down gives this "
+            .. "check value.")
+    end
     return 0
 end
 

@@ -6,6 +6,8 @@ local keyferry = require("keyferry")
 local option = keyferry.option
 
 local STATUS = { yes = 0, partly = 1, unknown = 1, no = 7 }
+local REASON = { partly = "not everything works with this HSM", no = "this HSM does not work",
+                 unknown = "not everything was found out" }
 
 -- The partition to try with: the one that was named, or the only one.
 local function find(hsm, options)
@@ -41,7 +43,8 @@ local function tell(ctx, findings)
     local last = findings[#findings]
     ctx:result("")
     ctx:result("%s.", last.why)
-    return STATUS[last.verdict]
+    local verdict = STATUS[last.verdict]
+    return ctx:finish{ status = verdict, reason = verdict ~= 0 and REASON[last.verdict] or nil }
 end
 
 local function run(ctx)

@@ -64,7 +64,9 @@ return {
     options = {
         option("partition", { uri = false, complete = false,
             help = "The label of the new partition, at most 32 bytes." }),
-        option("serial", { help = "The serial number of the HSM to make it on." }),
+        option("serial", { help = "The serial number of the HSM to make it on. One with "
+            .. "PED keys asks for its keys in the place of passwords and domain "
+            .. "('keyferry help ped')." }),
         option("password", { min = 4,
             prompt = "Please enter a password for the user of the new partition:",
             again = "Please re-enter the password for the user of the new partition:",

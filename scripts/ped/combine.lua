@@ -26,7 +26,8 @@ return {
     privileges = { "admin", "operator" },
     options = {
         option("from"),
-        option("colour", { help = "Of which colour: when shares of others lie beside them." }),
+        option("colour", { help = "Only shares of this colour count: for folders where "
+            .. "others lie, too." }),
     },
     examples = {
         "keyferry ped combine",

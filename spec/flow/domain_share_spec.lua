@@ -82,9 +82,9 @@ end
 
 function TestDomainSplit.test_the_help_says_that_shares_do_and_the_question_does_not()
   local done = run { "partition", "backup", "-help" }
-  lu.assertStrContains(done.out:gsub("%s+", " "), "a share of it does, too, or Enter alone")
+  lu.assertStrContains(done.out:gsub("%s+", " "), "one of its shares may be typed instead, or Enter alone")
   done = run { "archive", "contents", "-help" } -- which never asks
-  lu.assertNotStrContains(done.out:gsub("%s+", " "), "a share of it does")
+  lu.assertNotStrContains(done.out:gsub("%s+", " "), "one of its shares may be typed")
 end
 
 local TestDomainQuestion = {}
@@ -105,7 +105,7 @@ function TestDomainQuestion.test_a_share_is_known_by_its_checksum_and_the_rest_i
     [NEXT] = { ped.words(key.files[5]), key.files[1] } }
   lu.assertEquals(done.status, 0, done.err)
   lu.assertEquals(#done.asked, 3)
-  lu.assertStrContains(done.asked[3], "share 3 of 3")
+  lu.assertStrContains(done.asked[3], "2 of 3 given")
   lu.assertStrContains(done.out, check_of(TEXT))
 end
 
@@ -191,7 +191,7 @@ function TestDomainTerminal.test_a_pasted_share_and_a_typed_one_open_the_domain(
   t:wait_for("> ")
   t:wait_until("echo", false)
   t:line(ped.words(key.files[1]))
-  t:wait_for("Domain: share 2 of 2")
+  t:wait_for("Domain: another share of set")
   t:wait_for("> ")
   for word in ped.words(key.files[3]):gmatch("%a+") do t:type(word .. " ") end
   local done = t:finish()
@@ -211,7 +211,7 @@ function TestDomainTerminal.test_enter_alone_opens_the_dialogue_word_by_word()
   t:wait_for("Domain: the words of a share")
   t:wait_for("> ")
   t:line(ped.words(key.files[3]))
-  t:wait_for("Domain: share 2 of 2")
+  t:wait_for("Domain: another share of set")
   t:wait_for("> ")
   t:line(key.files[2])
   local done = t:finish()

@@ -337,7 +337,7 @@ function TestPedQuestions.test_shares_are_asked_for_until_they_are_enough()
   lu.assertEquals(check_of(done), keyferry.ped.check(key.secret))
   lu.assertEquals(#done.asked, 2)
   lu.assertStrContains(done.asked[1], 'partition "p1" on HSM "vault"')
-  lu.assertStrContains(done.asked[2], "share 2 of 2")
+  lu.assertStrContains(done.asked[2], "1 of 2 given")
   lu.assertStrContains(done.asked[2], key.set)
 end
 
@@ -365,7 +365,7 @@ function TestPedQuestions.test_the_environment_answers_when_it_has_enough()
   local done = ask_for("black", { env = env })
   lu.assertEquals({ done.status, #done.asked }, { 0, 0 }, done.err)
   env.KEYFERRY_PED = key.files[2]
-  done = ask_for("black", { env = env, answers = { ["share 2 of 2"] = key.files[1] } })
+  done = ask_for("black", { env = env, answers = { ["1 of 2 given"] = key.files[1] } })
   lu.assertEquals({ done.status, #done.asked }, { 0, 1 }, done.err)
   lu.assertEquals(check_of(done), keyferry.ped.check(key.secret))
 end

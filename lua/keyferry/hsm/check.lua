@@ -84,8 +84,9 @@ local function look_at_slots(hsm, quirks, list)
         present = present + (token.present and 1 or 0)
         tokens[#tokens + 1] = token.present and token.initialized and token or nil
     end
-    add(list, "slots", present > 0 and "yes" or "no", ("%d slots, %d with a token, %d partitions")
-        :format(#slots, present, #tokens))
+    add(list, "slots", present > 0 and "yes" or "no", #slots == 0 and (hsm.slots_wanted
+        and "the configuration's `slots` match none that the module has" or "the module has none")
+        or ("slots: %d, with a token: %d, partitions: %d"):format(#slots, present, #tokens))
     look_at_names(tokens, quirks, list)
     return true
 end
@@ -183,7 +184,8 @@ local function conclude(list, tried)
     if #missing > 0 then
         return "no", "This HSM cannot be backed up by keyferry: see " .. table.concat(missing, ", ")
     elseif not tried then
-        return "unknown", "What can be cloned was not tried: give -partition and its password"
+        return "unknown", "What can be cloned was not tried: give -login, and -partition when "
+            .. "there are several"
     end
     return trial.conclude(tried)
 end

@@ -45,7 +45,9 @@ local function no_secret(what)
         code = "KFR_NO_SECRET",
         what = what.option and ("no value for -%s and no terminal to ask on"):format(what.option)
             or "a secret is needed and there is no terminal to ask on",
-        hint = #ways > 0 and "give " .. table.concat(ways, ", or set ") or nil,
+        hint = #ways > 0 and "give " .. table.concat(ways, ", or set ")
+            .. (what.option == "domain"
+                and " ('keyferry domain join -file' writes the file from shares)" or "") or nil,
     })
 end
 

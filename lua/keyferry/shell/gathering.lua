@@ -178,9 +178,8 @@ local function question_of(ring, what)
     if not first then
         return ("%s%s: the words of a share, or the path of its file:"):format(title, of)
     end
-    local place, needed = #ring.list + 1, #ring.list + ring:missing()
-    return ("%s%s: share %d of %d (set %s), its words, or the path of its file:"):format(title,
-        of, place, needed, first:set())
+    return ("%s%s: another share of set %s (%d of %d given):"):format(title, of, first:set(),
+        #ring.list, #ring.list + ring:missing())
 end
 
 local function no_terminal(ring, what)
@@ -260,7 +259,7 @@ local function of_files(what)
     local ring, why = choose(shares, what.colour)
     if ring == false then
         return refuse("KFR_SHARE", why or "none of the shares there is such a one",
-            "name the files of those that are meant")
+            "name the files of those that are meant ('keyferry ped inspect' tells which they are)")
     end
     return ring, why
 end

@@ -17,6 +17,24 @@ local USAGE = {
     "keyferry --completion bash|zsh    the completion file of that shell (make install puts it)",
 }
 
+-- What the commands of a noun have in common, above their list.
+local ABOUT = {
+    ped = {
+        "PED keys open soft HSMs that were made with 'hsm create -ped', in the place of",
+        "passwords. A blue key is the Security Officer, a black key the Crypto Officer, a red",
+        "key the cloning domain; each is made as shares, M of which are needed. First 'ped",
+        "create' for each colour, then 'hsm create -ped' (asks for blue), 'partition create'",
+        "(black, blue, red) and 'partition backup'. KEYFERRY_PED names files and folders of",
+        "shares, ':' between them; KEYFERRY_PED_PASSWORD, _TOKENPW, _TOKENSOPWD and _DOMAIN",
+        "those for one option each. What is lacking is asked for: the words, or the path of a",
+        "file.",
+    },
+    hsm = {
+        "Soft HSMs are made by 'hsm create'. Others are entries of the configuration, which say",
+        "where the module is (README.md, Configuration); 'hsm check' tells what works with one.",
+    },
+}
+
 --- What a category means, as a sentence.
 M.CATEGORY = {
     reads = "Changes nothing.",
@@ -144,6 +162,10 @@ function M.commands(entries, globals, guides)
         append(lines, { "", "Before the noun" })
         append(lines, describe_options(globals, "--"))
         append(lines, { "", "Commands" })
+    end
+    if not globals and entries[1] and ABOUT[entries[1].noun] then
+        append(lines, text.wrap(table.concat(ABOUT[entries[1].noun], " "), WIDTH))
+        append(lines, { "" })
     end
     for _, entry in ipairs(entries) do
         size = math.max(size, #entry.noun + 1 + #entry.verb)

@@ -154,7 +154,9 @@ local GENERAL = {
     { "KEYFERRY_HOME", "The home, unless --home is given." },
     { "SOFTHSM2_CONF", "The configuration of the system's SoftHSM, which is the HSM softhsm." },
     { "KEYFERRY_PED", "Files of shares, and folders with such files, ':' between them: of PED keys "
-        .. "and of domains. Without enough of them shares are asked for on the terminal." },
+        .. "and of domains (domain join). Without enough of them shares are asked for on the "
+        .. "terminal. KEYFERRY_PED_PASSWORD, KEYFERRY_PED_TOKENPW, KEYFERRY_PED_TOKENSOPWD and "
+        .. "KEYFERRY_PED_DOMAIN come before it, for what stands in the place of that option." },
 }
 local AT_TERMINAL = {
     { "NO_COLOR", "When set and not empty: no colour." },

@@ -134,8 +134,8 @@ function M.names_of(spec)
 end
 
 -- Of a domain, which is not said in its question.
-local AS_SHARES = "At the question a share of it does, too, or Enter alone: then the others are "
-    .. "asked for."
+local AS_SHARES = "When it is asked for, one of its shares may be typed instead, or Enter alone: "
+    .. "the other shares are asked for then."
 
 --- The help of an option, with what follows from its other fields.
 -- @tparam table option
