@@ -36,7 +36,8 @@ local options = {
     defaultdomain = { kind = "flag", excludes = "ped",
         help = "Use the default domain string. Deprecated: everybody knows it." },
     ped = { kind = "flag", excludes = "domain",
-        help = "The cloning domain is a red PED key: of a partition that takes keys." },
+        help = "The cloning domain is a red PED key, as of a partition that takes keys: its "
+            .. "shares in KEYFERRY_PED, or asked for." },
     add = { kind = "flag", excludes = "replace",
         help = "Add to an existing partition. What is there already is neither duplicated nor "
             .. "overwritten." },

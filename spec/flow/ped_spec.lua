@@ -5,6 +5,7 @@ local lu = require("luaunit")
 
 local ped_scene = require("flow.ped_scene")
 local shell = require("support.shell")
+local terminal = require("support.terminal")
 local tmp = require("support.tmp")
 
 local SENTENCE = "the red key used for the source must be used for the backup"
@@ -189,6 +190,30 @@ function TestPedCommands.test_contents_show_verify_drill_plan_restore()
   assert_status(s:run { "partition", "drill", "-tokenpar", "backup", "-serial", ped_scene.serial,
     env = s:keys { "other_black" } }, 0, "3 restored, 3 verified")
   lu.assertTrue(s:proved())
+end
+
+-- The red key of a stream is asked for at a terminal, and the help says how it is given.
+function TestPedCommands.test_the_red_key_of_a_stream_is_asked_for_at_a_terminal()
+  local s, red = ped_scene.new(), ped_scene.all_keys().red
+  local file = tmp.dir("stream") .. "/payments.stream"
+  assert_status(s:run { "partition", "send", "-partition", "payments", "-file", file,
+    env = s:keys { "black" } }, 0, "3 sealed")
+  for _, case in ipairs { { "3 objects, authentic and complete", "archive", "verify", file },
+    { "kek", "archive", "contents", file }, { "Check value: ", "domain", "show" } } do
+    local command = { width = 160 }
+    table.move(case, 2, #case, 1, command)
+    table.insert(command, "-ped")
+    local t <close> = terminal.start(s:program(command))
+    t:wait_for("> ")
+    t:line(red.files[1])
+    local done = t:finish()
+    lu.assertEquals(done.status, 0, done.screen)
+    lu.assertStrContains(done.screen, case[1])
+    lu.assertNotStrContains(done.screen, "authenticated")
+    local help = s:run { case[2], case[3], "-help" }.out:gsub("%s+", " ")
+    lu.assertStrContains(help, "is a red PED key")
+    lu.assertStrContains(help, "KEYFERRY_PED")
+  end
 end
 
 function TestPedCommands.test_a_stream_goes_where_its_red_key_is()
