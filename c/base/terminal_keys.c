@@ -106,8 +106,13 @@ kf_rv kf_keys_open(struct kf_keys *keys, struct kf_error *err)
 void kf_keys_close(struct kf_keys *keys)
 {
     if (keys->raw) {
+        int number = caught;
+
         usual(keys);
         signals_release(keys);
+        caught = 0;
+        if (number && number != SIGCONT)
+            raise(number); /* while what nobody wanted was skipped */
     }
     if (keys->fd >= 0)
         close(keys->fd);

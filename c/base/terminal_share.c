@@ -468,6 +468,8 @@ kf_rv kf_terminal_ask_share(const char *prompt, size_t length, struct kf_share *
     if (!rv) {
         kf_keys_put(&keys, prompt, (size_t)(entry->head - prompt));
         rv = type_share(entry, share, path, err);
+        if (*share || rv == KFR_SHARE)
+            kf_keys_skip_all(&keys, &entry->key); /* the rest of what was pasted */
         keys.leave = NULL;
         if (!*path) {
             draw_taken(entry, STARS);

@@ -133,6 +133,21 @@ function TestAsking.test_lines_can_be_pasted_in_either_case()
   lu.assertStrContains(done.text, same(share))
 end
 
+-- Else they are read by who asks next: a shell, which has a history.
+function TestAsking.test_what_is_pasted_behind_a_share_goes_to_nobody()
+  local share, words, path = a_share()
+  local program = tmp.file(ask_program, "ask.lua")
+  local t <close> = terminal.start { "sh", "-c", '"$@"; read -r rest; echo "rest: $rest."',
+    "sh", lua, program, "-", path, env = env }
+  t:wait_for("word 1: ")
+  t:wait_until("echo", false)
+  t:type(table.concat(words, " ") .. " " .. table.concat(words, " "))
+  t:wait_for(says(share))
+  t:wait_until("icanon", true)
+  t:line("end")
+  lu.assertStrContains(t:finish().screen, "rest: end.")
+end
+
 function TestAsking.test_a_word_that_is_none_is_said_at_once_and_typed_again()
   local share, words, path = a_share()
   local t <close> = ask(nil, path)
