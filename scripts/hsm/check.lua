@@ -8,6 +8,8 @@ local option = keyferry.option
 local STATUS = { yes = 0, partly = 1, unknown = 1, no = 7 }
 local REASON = { partly = "not everything works with this HSM", no = "this HSM does not work",
                  unknown = "not everything was found out" }
+local HINT = { partly = "the lines that do not say yes tell why", no = "the lines with no tell why",
+               unknown = "with -login what can be cloned is tried, on session objects" }
 
 -- The partition to try with: the one that was named, or the only one.
 local function find(hsm, options)
@@ -43,8 +45,8 @@ local function tell(ctx, findings)
     local last = findings[#findings]
     ctx:result("")
     ctx:result("%s.", last.why)
-    local verdict = STATUS[last.verdict]
-    return ctx:finish{ status = verdict, reason = verdict ~= 0 and REASON[last.verdict] or nil }
+    local verdict = last.verdict
+    return ctx:finish{ status = STATUS[verdict], reason = REASON[verdict], hint = HINT[verdict] }
 end
 
 local function run(ctx)

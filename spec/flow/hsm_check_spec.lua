@@ -80,6 +80,8 @@ function TestSoftHsm.test_without_a_login_nothing_is_claimed_of_keys()
   assert_finds(found, "PIN limits", "yes", "4 to 255 bytes")
   assert_finds(found, "memory figures", "unknown")
   lu.assertEquals(found.last.verdict, "unknown")
+  lu.assertStrContains(found.last.why, "-login")
+  lu.assertNotStrContains(found.text, "error: Partial")
 end
 
 -- A PIN that is wrong counts once; the next right one goes through.

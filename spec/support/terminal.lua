@@ -47,7 +47,7 @@ function M.start(command)
   self:tmux("pipe-pane", "-o", "exec cat >" .. shell.quote(self.dir .. "/output"))
   self.tty = self:tmux("display-message", "-p", "#{pane_tty}"):match("%S+")
   assert(self.tty, "tmux: " .. (shell.read(self.dir .. "/err") or ""))
-  assert(shell.await(10, function() return shell.exists(self.dir .. "/output") end))
+  assert(shell.await(30, function() return shell.exists(self.dir .. "/output") end))
   self:tmux("wait-for", "-S", "go")
   return self
 end
@@ -69,7 +69,7 @@ end
 
 -- Until text is written after what was waited for last; raises when it is not.
 function Terminal:wait_for(text, seconds)
-  local found = shell.await(seconds or 10, function()
+  local found = shell.await(seconds or 30, function()
     local _, last = self:text():find(text, self.seen, true)
     return last
   end)
@@ -101,12 +101,12 @@ end
 
 -- Until the setting is as wanted: a program that asks for a secret turns "echo" off.
 function Terminal:wait_until(setting, wanted, seconds)
-  local so = shell.await(seconds or 10, function() return self:has(setting) == wanted end)
+  local so = shell.await(seconds or 30, function() return self:has(setting) == wanted end)
   if not so then error(("%s is not %s"):format(setting, wanted), 2) end
 end
 
 function Terminal:finish(seconds)
-  local status = shell.await(seconds or 30, function()
+  local status = shell.await(seconds or 60, function()
     local whole = (shell.read(self.dir .. "/output") or ""):find(END, 1, true)
     return whole and tonumber(shell.read(self.dir .. "/status"))
   end)
