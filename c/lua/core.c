@@ -35,7 +35,20 @@ const char *kf_lua_check_text(lua_State *L, int idx)
     return text;
 }
 
-enum { LABEL_SHOWN = 80 };
+enum { LABEL_SHOWN = 80, HEX_BYTES = 64 };
+
+void kf_lua_push_hex(lua_State *L, const unsigned char *bytes, size_t len)
+{
+    static const char digits[] = "0123456789abcdef";
+    char text[2 * HEX_BYTES];
+
+    len = len < HEX_BYTES ? len : HEX_BYTES;
+    for (size_t i = 0; i < len; i++) {
+        text[2 * i] = digits[bytes[i] >> 4];
+        text[2 * i + 1] = digits[bytes[i] & 15];
+    }
+    lua_pushlstring(L, text, 2 * len);
+}
 
 void kf_lua_push_label(lua_State *L, const unsigned char *label, size_t len)
 {

@@ -72,19 +72,6 @@ static int random_domain(lua_State *L)
     return 1;
 }
 
-static void push_check(lua_State *L, const struct kf_domain *domain)
-{
-    static const char digits[] = "0123456789abcdef";
-    const uint8_t *check = kf_domain_check(domain);
-    char text[2 * KF_CHECK_BYTES];
-
-    for (size_t i = 0; i < KF_CHECK_BYTES; i++) {
-        text[2 * i] = digits[check[i] >> 4];
-        text[2 * i + 1] = digits[check[i] & 15];
-    }
-    lua_pushlstring(L, text, sizeof text);
-}
-
 static int refuse_hardware(lua_State *L)
 {
     struct kf_error err = { 0 };
@@ -107,7 +94,7 @@ static int domain_check(lua_State *L)
 
     if (kf_domain_in_hardware(domain))
         return refuse_hardware(L);
-    push_check(L, domain);
+    kf_lua_push_hex(L, kf_domain_check(domain), KF_CHECK_BYTES);
     return 1;
 }
 
@@ -201,7 +188,7 @@ static int domain_tostring(lua_State *L)
         return 1;
     }
     lua_pushliteral(L, "domain ");
-    push_check(L, *box);
+    kf_lua_push_hex(L, kf_domain_check(*box), KF_CHECK_BYTES);
     lua_concat(L, 2);
     return 1;
 }

@@ -35,6 +35,9 @@ const char *kf_lua_check_text(lua_State *L, int idx);
  * one is cut, but not within a character. */
 void kf_lua_push_label(lua_State *L, const unsigned char *label, size_t len);
 
+/* [-0, +1, m] Bytes as lower-case hex digits; 64 bytes at most. */
+void kf_lua_push_hex(lua_State *L, const unsigned char *bytes, size_t len);
+
 /* The one visible symbol. */
 int luaopen_keyferry_core(lua_State *L);
 

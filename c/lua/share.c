@@ -237,19 +237,13 @@ The check value of what a key stands for: tells one from another and nothing els
 */
 static int share_check(lua_State *L)
 {
-    static const char hex[] = "0123456789abcdef";
     const struct kf_secret *digits = kf_lua_check_secret(L, 1);
     unsigned char check[KF_SHARE_CHECK_BYTES];
-    char text[2 * KF_SHARE_CHECK_BYTES];
     struct kf_error err = { 0 };
 
     if (kf_share_check(digits, check, &err) != KFR_OK)
         return kf_lua_refuse(L, &err);
-    for (size_t i = 0; i < sizeof check; i++) {
-        text[2 * i] = hex[check[i] >> 4];
-        text[2 * i + 1] = hex[check[i] & 15];
-    }
-    lua_pushlstring(L, text, sizeof text);
+    kf_lua_push_hex(L, check, sizeof check);
     return 1;
 }
 

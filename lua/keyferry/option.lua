@@ -94,7 +94,7 @@ end
 --- An option that means the same in every command, for the `options` of a script: `partition`,
 -- `tokenpar`, `serial`, `password`, `tokensopwd`, `tokenpw`, `domain`, `defaultdomain`, `ped`,
 -- `add`, `replace`, `force`, `match`, `class`, `verify`, `challenge`, `onerror`, `plan`,
--- `engine`, `report`, `file`.
+-- `engine`, `report`, `file`; of shares `m`, `n`, `colour`, `path`, `from`.
 -- @string name
 -- @tparam[opt] table changes fields that are otherwise here: `help`, `prompt`, `required`, ...
 -- @treturn table a declared option, the caller's own
