@@ -82,7 +82,8 @@ end
 
 function TestDomainSplit.test_the_help_says_that_shares_do_and_the_question_does_not()
   local done = run { "partition", "backup", "-help" }
-  lu.assertStrContains(done.out:gsub("%s+", " "), "one of its shares may be typed instead, or Enter alone")
+  lu.assertStrContains(done.out:gsub("%s+", " "),
+    "one of its shares may be typed instead, or Enter alone")
   done = run { "archive", "contents", "-help" } -- which never asks
   lu.assertNotStrContains(done.out:gsub("%s+", " "), "one of its shares may be typed")
 end

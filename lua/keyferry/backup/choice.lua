@@ -40,13 +40,14 @@ local TOGETHER = "luna" -- the engine that works both ends or none
 -- An engine was asked for by name and has to be that of both ends.
 local function check_pair(source, target, wanted, target_wanted)
     if (wanted or TOGETHER) ~= (target_wanted or TOGETHER) then
-        stop(failure("KFR_NO_ENGINE", "the engine luna has the HSM clone from one of its partitions "
-                     .. "to another: it works both ends or none", "name it for both ends"))
+        stop(failure("KFR_NO_ENGINE", "the engine luna has the HSM clone from one of its "
+                     .. "partitions to another: it works both ends or none",
+                     "name it for both ends"))
     elseif not target then
-        stop(failure("KFR_NO_ENGINE", "the engine luna has the HSM clone from one of its partitions "
-                     .. "to another, and there is no such target: it gives nothing that could be "
-                     .. "kept", "make the target first, with the vendor's own tool, or use the "
-                     .. "engine wrap"))
+        stop(failure("KFR_NO_ENGINE", "the engine luna has the HSM clone from one of its "
+                     .. "partitions to another, and there is no such target: it gives nothing "
+                     .. "that could be kept", "make the target first, with the vendor's own tool, or "
+                     .. "use the engine wrap"))
     end
     check(source:probe(TOGETHER, target))
     return TOGETHER
