@@ -27,7 +27,7 @@ local sources = {
   { "lua/keyferry/hsm/making.lua", { M = "hsm:" } },
   { "lua/keyferry/hsm/check.lua", { M = "hsm:" } },
   { "lua/keyferry/partition.lua", { Partition = "partition:" } },
-  { "lua/keyferry/attending.lua", { M = "partition:" } },
+  { "lua/keyferry/authentication.lua", { M = "partition:" } },
   { "c/lua/session.c" },
   { "c/lua/unfinished.c" },
   { "lua/keyferry/sealing.lua" },

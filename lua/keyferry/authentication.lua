@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
---- attending: who opens a partition with what: a password, PED keys, or an operator at the PED
--- of the HSM itself. Methods of a partition.
+--- authentication: who opens a partition with what: a password, PED keys, or an operator at the
+-- PED of the HSM itself. Methods of a partition.
 -- @classmod keyferry.partition
 
 local core = require "keyferry.core"
@@ -72,6 +72,54 @@ function M:can_be_made()
         hint = "make the partition with the vendor's own tool and the red key of its source, then "
             .. "run again with -add",
     }
+end
+
+local ROLES = {
+    so = { colour = "blue", name = "Security Officer" },
+    user = { colour = "black", name = "Crypto Officer" },
+}
+
+-- What a module answers when nobody did what the PED asked for (PKCS#11 v3.1 section 5.1, and
+-- Luna's own).
+local ABSENT = {
+    CKR_CANCEL = true, CKR_FUNCTION_CANCELED = true, CKR_FUNCTION_REJECTED = true,
+    CKR_CALLBACK_ERROR = true, CKR_SP_TIMEOUT = true, CKR_TIMEOUT = true,
+}
+
+local WRONG = { CKR_PIN_INCORRECT = true, CKR_CHALLENGE_INCORRECT = true }
+
+-- Whether a call that is given no secret waits for an operator.
+local function waits(partition, secret)
+    return secret == nil and partition.token.protected_path
+end
+
+--- Called before each call that may wait for an operator: tells whom keyferry.configure named.
+-- @local
+-- @tparam ?secret secret what the call is given
+-- @string role "so" or "user"
+function M:attend(secret, role)
+    if waits(self, secret) and self.hsm.attend then
+        self.hsm.attend(self, role)
+    end
+end
+
+--- Says of a refused login what is wrong with a key, and not with a password.
+-- @local
+-- @param err the refusal
+-- @tparam ?secret secret what the call was given
+-- @string role "so" or "user"
+-- @treturn err
+function M:explain(err, secret, role)
+    local key = ("%s key (%s)"):format(ROLES[role].colour, ROLES[role].name)
+    local tries = (err.hint or ""):find("locked", 1, true) and err.hint .. "; " or ""
+    if WRONG[err.code] and (waits(self, secret) or self:takes_keys()) then
+        err.hint = ("%sthe %s is not that of this partition: be sure of it, since several "
+            .. "wrong ones lock the role"):format(tries, key)
+    elseif ABSENT[err.code] and waits(self, secret) then
+        err.hint = ("nobody presented the %s at the PED in time, or it was cancelled there: "
+            .. "attend to the PED and run the command again"):format(key)
+    end
+    return err
 end
 
 return M
