@@ -135,7 +135,7 @@ function TestContents.test_every_object_without_the_domain_and_with_it()
   local path = stream()
   local done = archive { "contents", path }
   ends(done, 0, "\n7 objects\n",
-    "Nothing of this is authenticated; with KEYFERRY_DOMAIN or -domain it is.")
+    "Nothing of this is authenticated; with KEYFERRY_DOMAIN, -domain or -ped it is.")
   for _, line in ipairs { "secret_key +aes +01 +kek", "private_key +ec +02 +sign",
     "data +%- +%- +note", "private_key +rsa +03 +tls%-web", "secret_key +generic_secret +04 +mac" }
   do
