@@ -56,7 +56,7 @@ local function new_run(options)
         mode = options.target and options.mode or "create",
         queue = {}, batch = FIRST_BATCH, damaged = {}, doubts = {},
         report = { cloned = 0, exists = 0, failed = 0, skipped = 0, removed = 0,
-                   unproved = 0, lossy = 0, created = false,
+                   unproved = 0, lossy = 0, held = 0, created = false,
                    planned = options.plan and 0 or nil },
     }, given.is_stream(options.source) and StreamRun or Run)
 end

@@ -205,7 +205,7 @@ function M.run(options)
         options = given.copy(options, M.OPTIONS), source = options.source, given = options.domain,
         mode = "send", damaged = {}, doubts = {}, told = {},
         report = { sealed = 0, cloned = 0, exists = 0, failed = 0, skipped = 0, removed = 0,
-                   unproved = 0, lossy = 0, created = false },
+                   unproved = 0, lossy = 0, held = 0, created = false },
     }, Sending))
 end
 

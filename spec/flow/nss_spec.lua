@@ -247,6 +247,24 @@ function TestBack.test_what_one_token_tells_of_a_key_and_the_other_does_not_is_n
   zoo.close(back)
 end
 
+-- The liar keeps 32 bytes of its own in the place of a key, of 32, too: where no digest tells, the
+-- clone goes out again.
+function TestBack.test_a_secret_that_became_another_is_undone_without_a_digest_too()
+  local token = zoo.token("another")
+  local db = nss.fresh("NSS-O", { lies = "C_DigestKey * CKR_FUNCTION_NOT_SUPPORTED\n" ..
+    "C_UnwrapKey ok-but-other-after 20" })
+  for i = 1, 30 do
+    zoo.secret(zoo.session(token), "mac " .. i, { value = ("%032d"):format(i) })
+  end
+  local run = ferry(zoo.session(token), db:session(), { verify = false })
+  local report = run.report
+  lu.assertTrue(report.cloned > 0 and report.failed > 0, report.cloned)
+  for _, code in pairs(refused(run)) do lu.assertEquals(code, "KFR_DIFFERS") end
+  lu.assertEquals({ report.cloned + report.failed, #db:session():find() },
+    { 30, report.cloned })
+  zoo.close(token)
+end
+
 -- One key in the place of another ---------------------------------------------------------------
 
 local TestConflict = {}
@@ -291,6 +309,22 @@ function TestConflict.test_a_key_that_is_there_is_not_overwritten_nor_planned_to
   end
   local found = assert(db:session():find { class = "secret_key" })
   lu.assertEquals({ #found, found[1].label, found[1].handle }, { 1, "mine", mine.handle })
+  zoo.close(token)
+end
+
+-- Old and new cannot be there side by side, which a replacement needs: the old backup stays, and
+-- what is advised can be done.
+function TestConflict.test_a_backup_of_the_same_keys_is_not_replaced_and_said_how_to_go_on()
+  local session, db, token = conflict()
+  local select = function(object) return object.label == "secret 1" end
+  lu.assertEquals(ferry(session, db:session(), { select = select }).report.cloned, 1)
+  local before = assert(db:session():find())[1]:attributes()
+  local run = ferry(session, db:session(), { select = select, mode = "replace" })
+  lu.assertEquals(refused(run), { ["secret_key secret 1"] = "KFR_CONFLICT" })
+  lu.assertStrContains(run.report.reason.hint, "-add leaves it as it is")
+  lu.assertEquals(assert(db:session():find())[1]:attributes(), before)
+  run = ferry(session, db:session(), { select = select })
+  lu.assertEquals({ run.report.exists, run.report.failed }, { 1, 0 })
   zoo.close(token)
 end
 
@@ -376,6 +410,29 @@ function TestProgram.test_backs_up_to_a_database_and_says_what_did_not_go()
   lu.assertEquals({ done.status, counts.failed }, { 1, 1 }, done.out .. done.err)
   local again = scene.counts(s:backup(how).out)
   lu.assertEquals({ again.exists, again.cloned, again.failed }, { counts.cloned, 0, 1 })
+end
+
+-- What came from the store of a soft HSM into another one, and does not come out of there.
+function TestProgram.test_says_that_keys_which_may_not_leave_stay_there()
+  local s, db = scene.new(), nss.fresh("backup", { pin = scene.tokenpw })
+  assert(db:session():install_domain(assert(core.domain(core.secret(scene.domain)))))
+  db:close()
+  shell.write(s.home .. "/nss.lua", ("return { system = false, hsms = { %s } }"):format(
+    db:entry("nss", 'serial = "4711"')))
+  local held = tonumber(s:inside("payments", [[
+    local count = 0
+    for _, object in ipairs(assert(session:find())) do
+      count = count + (object.extractable == false and 1 or 0)
+    end
+    print(count)]]))
+  lu.assertTrue(held > 0)
+  local said = ('%d keys cannot leave partition "backup" again'):format(held)
+  local how = { "-add", serial = "4711", globals = { "--config", s.home .. "/nss.lua" } }
+  lu.assertStrContains(s:backup(how).err, said)
+  lu.assertStrContains(s:backup(how).err, said) -- they are there already
+  how.verb = "plan"
+  lu.assertStrContains(s:backup(how).err, said)
+  lu.assertNotStrContains(s:backup{}.err, "again")
 end
 
 -- A module that wraps by none of RFC 5649's mechanisms is no worse a target: of a partition that

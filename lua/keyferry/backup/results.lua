@@ -55,6 +55,8 @@ end
 -- @tfield int removed old objects that "replace" took away
 -- @tfield[opt] int left old objects that it could not take away
 -- @tfield int lossy clones that could not keep an attribute
+-- @tfield int held keys on the target that may not leave it by C_WrapKey: to be used there, not to
+--   be restored
 -- @tfield int unproved with `verify`: clones of which nothing could be seen
 -- @tfield boolean created `create` made the target, and it stays
 -- @tfield[opt] boolean resumed the target was the unfinished backup of this source, and the run
@@ -84,10 +86,27 @@ end
 local counters = { cloned = "cloned", sealed = "sealed", exists = "exists", failed = "failed",
                    skipped = "skipped", planned = "planned" }
 
+local ON_TARGET = { cloned = true, exists = true, planned = true }
+local KEYS = { private_key = true, secret_key = true }
+
+-- Whether the target keeps this key for itself: one that came out of a soft HSM's store by the
+-- engine softhsm, and that no C_WrapKey takes out of there again.
+local function is_held(run, result)
+    if not ON_TARGET[result.status] or not KEYS[result.object.class]
+        or run.target_engine ~= "wrap" or not run.target then
+        return false
+    elseif run.target_is_store == nil then
+        run.target_is_store = run.target:probe("softhsm") == true
+    end
+    return not run.target_is_store and (result.object.extractable == false
+                                        or result.object.wrap_with_trusted == true)
+end
+
 function M.methods:count(result)
     local report = self.report
     local counter = counters[result.status]
     report[counter] = report[counter] + 1
+    report.held = report.held + (is_held(self, result) and 1 or 0)
     if result.lost and result.lost ~= "" then
         report.lossy = report.lossy + 1
     end

@@ -95,6 +95,11 @@ local function warn(ctx, report, target)
         ctx:warn('partition "%s" has no cloning domain of its own: any domain given fits it',
             target)
     end
+    if report.held and report.held > 0 then
+        ctx:warn('%d keys cannot leave partition "%s" again, since they are not extractable or '
+            .. "want a trusted wrapping key: use them there; nothing restores them", report.held,
+            target)
+    end
     if report.target_damaged then
         ctx:warn('partition "%s" holds what nobody can read and no backup is, left by a program '
             .. "that was killed or a disk that failed: %s", target,
