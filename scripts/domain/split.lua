@@ -27,7 +27,7 @@ return {
     options = {
         option("m", { required = true }),
         option("n", { required = true, help = "How many shares there are, at most 16." }),
-        option("domain", { max = 250, prompt = "Please enter the cloning domain to be split:",
+        option("domain", { prompt = "Please enter the cloning domain to be split:",
             again = "Please re-enter the cloning domain to be split:",
             help = "The domain, at most 250 bytes; KEYFERRY_DOMAIN, or asked for, without it." }),
         option("path"),
