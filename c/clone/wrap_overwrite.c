@@ -6,7 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char HINT[] = "give the clone another CKA_ID";
+static const char HINT[] =
+    "where it is the same key, -add leaves it as it is; else remove the target's first, "
+    "or give the clone another CKA_ID";
 
 bool kf_wrap_can_overwrite(const struct kf_wrap_item *item)
 {
