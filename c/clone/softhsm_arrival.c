@@ -109,28 +109,21 @@ kf_rv kf_softhsm_foresee(void *state, const struct kf_domain *domain,
 
 /* ---------------------------------------- commit */
 
-static int by_handle(const void *a, const void *b)
-{
-    CK_OBJECT_HANDLE left = *(const CK_OBJECT_HANDLE *)a;
-    CK_OBJECT_HANDLE right = *(const CK_OBJECT_HANDLE *)b;
-
-    return (left > right) - (left < right);
-}
-
 static kf_rv find_all(struct kf_softhsm_end *end, struct kf_handles *out,
                       struct kf_error *err)
 {
     kf_rv rv = kf_objects_find(end->session, NULL, &out->at, &out->count, err);
 
     if (!rv && out->count)
-        qsort(out->at, out->count, sizeof *out->at, by_handle);
+        qsort(out->at, out->count, sizeof *out->at, kf_handle_order);
     return rv;
 }
 
 static bool has_handle(const struct kf_handles *handles, CK_OBJECT_HANDLE handle)
 {
     return handles->count
-           && bsearch(&handle, handles->at, handles->count, sizeof handle, by_handle);
+           && bsearch(&handle, handles->at, handles->count, sizeof handle,
+                      kf_handle_order);
 }
 
 /* The staged ones, in the two orders in which they are looked for. */

@@ -8,13 +8,6 @@
 
 /* ---- what was there before ---- */
 
-static int by_handle(const void *a, const void *b)
-{
-    CK_OBJECT_HANDLE x = *(const CK_OBJECT_HANDLE *)a, y = *(const CK_OBJECT_HANDLE *)b;
-
-    return x < y ? -1 : x > y;
-}
-
 kf_rv kf_there_list(struct kf_there *there, struct kf_session *session,
                     struct kf_error *err)
 {
@@ -34,14 +27,15 @@ kf_rv kf_there_list(struct kf_there *there, struct kf_session *session,
     there->cap = there->count;
     there->known = true;
     if (there->count)
-        qsort(there->objects, there->count, sizeof *there->objects, by_handle);
+        qsort(there->objects, there->count, sizeof *there->objects, kf_handle_order);
     return KFR_OK;
 }
 
 bool kf_there_has(const struct kf_there *there, CK_OBJECT_HANDLE object)
 {
     return there->count &&
-           bsearch(&object, there->objects, there->count, sizeof object, by_handle);
+           bsearch(&object, there->objects, there->count, sizeof object,
+                   kf_handle_order);
 }
 
 bool kf_there_add(struct kf_there *there, CK_OBJECT_HANDLE object)

@@ -187,9 +187,8 @@ static int endpoint_each(lua_State *L)
 
 /***
 Objects that the partition has and its module did not list (first, that it numbers them anew:
-KFR_CONFLICT), when all that it lists have been
-read by find or each. To be believed when they are missing from a second listing, too: other
-programs may be at work.
+KFR_CONFLICT), when all that it lists have been read by find or each. To be believed when they
+are missing from a second listing, too: other programs may be at work.
 @function endpoint:unlisted
 @treturn[1] table array of errors, which name the files; empty for an engine that cannot tell
 @treturn[2] nil

@@ -297,7 +297,7 @@ static kf_rv collect(struct kf_session *session, struct handles *handles,
     }
 }
 
-static int handle_order(const void *a, const void *b)
+int kf_handle_order(const void *a, const void *b)
 {
     CK_OBJECT_HANDLE left = *(const CK_OBJECT_HANDLE *)a;
     CK_OBJECT_HANDLE right = *(const CK_OBJECT_HANDLE *)b;
@@ -318,7 +318,7 @@ static kf_rv check_handles(const struct kf_session *session,
     if (!sorted)
         return rv;
     memcpy(sorted, handles->at, size);
-    qsort(sorted, handles->count, sizeof *sorted, handle_order);
+    qsort(sorted, handles->count, sizeof *sorted, kf_handle_order);
     if (sorted[0] == CK_INVALID_HANDLE)
         rv = kf_fail(err, KFR_MODULE, "C_FindObjects",
                      "its search cannot be trusted: report that to its maker",

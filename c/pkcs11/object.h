@@ -25,6 +25,9 @@ kf_rv kf_object_size(struct kf_session *session, CK_OBJECT_HANDLE object,
 kf_rv kf_objects_find(struct kf_session *session, const struct kf_attributes *filter,
                       CK_OBJECT_HANDLE **out, size_t *count, struct kf_error *err);
 
+/* For qsort and bsearch of handles: ascending. */
+int kf_handle_order(const void *a, const void *b);
+
 /* Whether a new search names that object. One that it names and cannot read has not gone
  * away: the module lies. */
 bool kf_object_is_named(struct kf_session *session, CK_OBJECT_HANDLE object);
