@@ -72,7 +72,7 @@ io.write("proved")
 ]]
 
 function M.new()
-  local self = setmetatable({ home = tmp.dir("home") }, Scene)
+  local self = setmetatable({ home = tmp.memory("home") }, Scene)
   local all = self:keys { "blue", "black", "red" }
   for _, words in ipairs { { "-name", "prod", "-serial", "100001", "-ped" },
     { "-name", "vault", "-serial", M.serial, "-ped" },

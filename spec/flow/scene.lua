@@ -76,7 +76,7 @@ end
 local templates = {}
 
 local function fresh()
-  local home = tmp.dir("home")
+  local home = tmp.memory("home")
   process.must(program(home, { "-e", make:format(M.domain, M.serial, M.password) }))
   local self = setmetatable({ home = home }, Scene)
   self:source():rsa("tls-web", "03")
@@ -96,7 +96,7 @@ local function move(home, from)
 end
 
 local function copy(from)
-  local home = tmp.dir("home")
+  local home = tmp.memory("home")
   process.must { "cp", "-a", from .. "/.", home }
   move(home, from)
   return home

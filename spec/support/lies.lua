@@ -141,7 +141,7 @@ function M.tell(scene, who, lies, options)
   local given = {
     path = package.path, cpath = package.cpath, lies = lies, liar_is = who,
     mode = options.mode or "add", engine = options.engine or { "wrap", "wrap" },
-    verify = options.verify or false, script = tmp.dir("lies") .. "/script",
+    verify = options.verify or false, script = tmp.memory("lies") .. "/script",
     store = two.dir, liar = build.tool("liar.so"), softhsm = build.softhsm(),
     conf = { prod = one.hsm.conf, vault = two.hsm.conf },
     label = { prod = one.label, vault = two.label }, pin = { prod = one.pin, vault = two.pin },

@@ -18,7 +18,7 @@ Hsm.__index, Token.__index = Hsm, Token
 
 -- A new empty soft HSM. In `dir` when given (which must not hold one).
 function M.fresh(dir)
-  local self = setmetatable({ dir = dir or tmp.dir("softhsm") }, Hsm)
+  local self = setmetatable({ dir = dir or tmp.memory("softhsm") }, Hsm)
   self.conf, self.tokendir = self.dir .. "/softhsm2.conf", self.dir .. "/tokens"
   assert(os.execute("mkdir -m 700 " .. shell.quote(self.tokendir)))
   shell.write(self.conf, ("directories.tokendir = %s\nobjectstore.backend = file\n" ..
