@@ -46,8 +46,8 @@ local function check_pair(source, target, wanted, target_wanted)
     elseif not target then
         stop(failure("KFR_NO_ENGINE", "the engine luna has the HSM clone from one of its "
                      .. "partitions to another, and there is no such target: it gives nothing "
-                     .. "that could be kept", "make the target first, with the vendor's own tool, or "
-                     .. "use the engine wrap"))
+                     .. "that could be kept", "make the target first, with the vendor's own "
+                     .. "tool, or use the engine wrap"))
     end
     check(source:probe(TOGETHER, target))
     return TOGETHER
