@@ -24,10 +24,19 @@ function M.dir(name)
   return new_dir(assert(roots.disk, "no directory in TMPDIR"), name)
 end
 
--- The same in memory, where the system has such a place: SoftHSM writes every object some
--- forty times.
+-- Whether there is so much room in memory that several runs at once do not fill it: containers
+-- have 64 MB of it as a rule.
+local function has_memory()
+  local kilobytes = shell.lines("df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 { print $4 }'")[1]
+  return (tonumber(kilobytes) or 0) > 1024 * 1024
+end
+
+-- The same in memory, where the system has such a place and room in it: SoftHSM writes every
+-- object some forty times.
 function M.memory(name)
-  roots.memory = roots.memory or make_root("/dev/shm")
+  if roots.memory == nil then
+    roots.memory = has_memory() and make_root("/dev/shm") or false
+  end
   return roots.memory and new_dir(roots.memory, name) or M.dir(name)
 end
 
@@ -40,7 +49,9 @@ end
 
 function M.remove_all()
   for _, root in pairs(os.getenv("KEYFERRY_KEEP") and {} or roots) do
-    os.execute("chmod -R u+rwX " .. shell.quote(root) .. " && rm -rf " .. shell.quote(root))
+    if root then
+      os.execute("chmod -R u+rwX " .. shell.quote(root) .. " && rm -rf " .. shell.quote(root))
+    end
   end
   roots = {}
 end
