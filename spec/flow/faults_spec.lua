@@ -137,6 +137,7 @@ local function program_for_anybody()
   process.must { "cp", build.keyferry, dir .. "/bin" }
   process.must { "cp", "-r", "lua", "scripts", dir }
   process.must { "chmod", "-R", "a+rX", dir }
+  process.must { "chmod", "711", (dir:match("^(.*)/[^/]+$")) }
   return dir .. "/bin/keyferry"
 end
 

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 --- The results of a run, and what an object is told by.
+local core = require "keyferry.core"
 local guard = require "keyferry.guard"
 
 local M = { methods = {} }
@@ -90,15 +91,16 @@ local ON_TARGET = { cloned = true, exists = true, planned = true }
 local KEYS = { private_key = true, secret_key = true }
 
 -- Whether the target keeps this key for itself: one that came out of a soft HSM's store by the
--- engine softhsm, and that no C_WrapKey takes out of there again.
+-- engine softhsm, and that no C_WrapKey takes out of there again. An HSM that clones by itself can.
 local function is_held(run, result)
     if not ON_TARGET[result.status] or not KEYS[result.object.class]
         or run.target_engine ~= "wrap" or not run.target then
         return false
-    elseif run.target_is_store == nil then
-        run.target_is_store = run.target:probe("softhsm") == true
+    elseif run.holds == nil then
+        run.holds = not run.target:probe("softhsm")
+            and not core.domain_in_hardware(run.target:module())
     end
-    return not run.target_is_store and (result.object.extractable == false
+    return run.holds and (result.object.extractable == false
                                         or result.object.wrap_with_trusted == true)
 end
 
