@@ -101,8 +101,8 @@ demo: deps-demo ## back a partition up and prove the backup, before your eyes
 	@$(MAKE) -s --no-print-directory all
 	@KEYFERRY_BUILD=$(B) $(LUA) spec/demo/run.lua
 
-# As many processes run the specs: they wait more than they work.
-JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+# One process more than there are processors runs the specs: they wait, too.
+JOBS ?= $(shell expr 1 + $$(nproc 2>/dev/null || echo 1))
 
 test: deps-test ## run the specs; the last line is "N passed, N failed"
 	@$(MAKE) --no-print-directory all spec-tools
